@@ -1,0 +1,1 @@
+"""The client: what `submit`, `attach` and the others are made of."""

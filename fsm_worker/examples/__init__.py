@@ -1,0 +1,1 @@
+"""Example jobs that ship in the wheel."""

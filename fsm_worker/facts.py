@@ -1,0 +1,104 @@
+"""What a machine remembers beside its state. Changed only by a row's `sets` column."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from protocol.lifecycle import Outcome
+from protocol.messages import Problem, ResultsInfo
+
+
+class Why(StrEnum):
+    """Why a running job is being ended; it decides the outcome once the process is gone."""
+
+    NONE = ""
+    STOP = "stop"
+    CANCEL = "cancel"
+    WALL = "wall"
+    WORKER = "worker"
+
+
+class WorkerFacts(Struct, frozen=True, kw_only=True):
+    """Facts of the worker."""
+
+    slot: str = ""  # the job that holds it
+    leaving: bool = False  # ends when the slot is free
+    reason: str = ""  # of degraded or stopping, for people
+
+
+class LinkFacts(Struct, frozen=True, kw_only=True):
+    """Facts of one link."""
+
+    peer: str = ""  # peer id at the signaling server
+    dialled: bool = False  # this side made the offer
+    greeted: bool = False  # the peer's hello was taken
+    key: str = ""  # the peer's public key, once proved
+    session: str = ""  # that the peer asked for; empty is a new one
+    generation: int = 1
+    farewell: bool = False  # the peer said bye
+    reason: str = ""  # why it ended, for people
+
+
+class SessionFacts(Struct, frozen=True, kw_only=True):
+    """Facts of one session."""
+
+    key: str = ""  # the client's public key
+    link: str = ""  # the link it is attached to
+    generation: int = 0  # of that link
+    peer: str = ""
+    dialled: int = 0  # the newest generation that was dialled (a client)
+    code: str = ""  # why it was closed (a client)
+    reason: str = ""
+
+
+class JobFacts(Struct, frozen=True, kw_only=True):
+    """Facts of one job."""
+
+    owner: str = ""  # the public key that submitted it
+    name: str = ""
+    digest: str = ""  # of the whole submission: the same id with another one is a conflict
+    inputs: tuple[str, ...] = ()  # announced names
+    stored: tuple[str, ...] = ()  # names that have arrived
+    stages: int = 0
+    stage: int = 0
+    step: int = 0  # of the stop escalation
+    trained: bool = False  # the trainer has reported since the stage started
+    why: Why = Why.NONE
+    outcome: Outcome = Outcome.NONE
+    problems: tuple[Problem, ...] = ()
+    results: ResultsInfo = ResultsInfo()
+    attached: bool = True
+    wall_s: float = 0.0  # 0 means no limit
+    queue_s: float = 0.0  # 0 means the default
+
+
+class ResultsFacts(Struct, frozen=True, kw_only=True):
+    """Facts of one job's results."""
+
+    owner: str = ""
+    size: int = 0
+    root: str = ""
+    session: str = ""  # being delivered to
+
+
+class FileFacts(Struct, frozen=True, kw_only=True):
+    """Facts of one file on its way, in or out."""
+
+    session: str = ""
+    transfer: int = 0
+    job: str = ""
+    name: str = ""
+    path: str = ""  # of an outgoing file
+    size: int = 0
+    root: str = ""
+    chunk: int = 64 * 1024
+    tries: int = 0  # how often it was asked for again after a bad hash
+    reason: str = ""
+
+
+class SignallingFacts(Struct, frozen=True, kw_only=True):
+    """Facts of the connection to the signaling server."""
+
+    tries: int = 0  # failed in a row
+    room: str = ""
+    reason: str = ""

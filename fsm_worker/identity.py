@@ -1,0 +1,122 @@
+"""Who we are, and whom we know: an Ed25519 key on disk, and the keys that may come in."""
+
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protocol.messages import Hello, Proof
+from protocol.proof import from_text, invitation, to_text
+
+
+class KeyUnreadable(RuntimeError):
+    """The key file is damaged: restore it, or delete it to become somebody new."""
+
+
+class Identity:
+    """An Ed25519 key pair (RFC 8032).
+
+    Args:
+        private: the private key.
+    """
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.key = to_text(private.public_key().public_bytes_raw())
+
+    @classmethod
+    def load(cls, path: Path) -> "Identity":
+        """Reads the key at `path`, or makes one there that only its owner can read.
+
+        Raises:
+            KeyUnreadable: there is a file, but it holds no key.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            try:
+                raw = from_text(path.read_text(encoding="ascii").strip())
+                return cls(Ed25519PrivateKey.from_private_bytes(raw))
+            except (ValueError, OSError) as error:
+                raise KeyUnreadable(
+                    f"{path} holds no key: restore it, or delete it to become somebody new"
+                ) from error
+        private = Ed25519PrivateKey.generate()
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(to_text(private.private_bytes_raw()) + "\n")
+        return cls(private)
+
+    def sign(self, transcript: bytes) -> str:
+        """A signature over the transcript, in URL-safe base64."""
+        return to_text(self._private.sign(transcript))
+
+
+def proved(key: str, signature: str, transcript: bytes) -> bool:
+    """Whether `signature` is of `key` over `transcript`; anything malformed is not."""
+    try:
+        public = Ed25519PublicKey.from_public_bytes(from_text(key))
+        public.verify(from_text(signature), transcript)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+#: Decides whether a proved peer may come in; returns "" or the reason why not.
+Trust = Callable[[Hello, Proof, bytes], str]
+
+
+class KnownClients:
+    """The clients of a worker: keys that came once with an invitation, kept in a file.
+
+    Args:
+        path: of a JSON file; need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.secret = secrets.token_bytes(32)
+        self._spent = False
+        try:
+            self._keys: set[str] = set(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            self._keys = set()
+        except (OSError, ValueError) as error:
+            raise KeyUnreadable(
+                f"{path} can't be read: repair it, or delete it and invite the clients again"
+            ) from error
+
+    def __call__(self, hello: Hello, proof: Proof, transcript: bytes) -> str:
+        """Trusts known keys, and the first new key that holds this worker's invitation."""
+        if hello.key in self._keys:
+            return ""
+        if not hmac.compare_digest(proof.invitation, invitation(self.secret, transcript)):
+            return "this key is not known here: use the line that the worker printed"
+        if self._spent:
+            return "this invitation was used by another client: ask for a new one"
+        self._spent = True
+        self._keys.add(hello.key)
+        self._save()
+        return ""
+
+    def _save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".part")
+        partial.write_text(json.dumps(sorted(self._keys)), encoding="utf-8")
+        partial.replace(self.path)
+
+
+def only(key: str) -> Trust:
+    """Trusts one worker: the one whose key the session string names."""
+
+    def trust(hello: Hello, _proof: Proof, _transcript: bytes) -> str:
+        if hmac.compare_digest(hello.key, key):
+            return ""
+        return "another worker answered: its key is not the one in the session string"
+
+    return trust

@@ -1,0 +1,177 @@
+"""The transition journal: what happened, on disk before its effects leave the process.
+
+One SQLite file in the state folder, written by a thread of its own; what comes in while a commit is
+under way is committed together with the next (group commit). Rows of the worker, its jobs, their
+results and the sessions are kept; self-loops and the rows of links go to a ring in memory, whose
+last steps are what a bug report needs.
+"""
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from fsm_worker.events import event_name, key_of
+from fsm_worker.machines.engine import Step, Verdict
+from protocol.table import MachineName
+
+DURABLE = frozenset({MachineName.WORKER, MachineName.JOB, MachineName.RESULTS, MachineName.SESSION})
+RING = 4096
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS transitions (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,            -- seconds since 1970-01-01 UTC
+    machine TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    row TEXT NOT NULL,
+    event TEXT NOT NULL,
+    before TEXT NOT NULL,
+    after TEXT NOT NULL,
+    facts TEXT NOT NULL          -- JSON, after the row
+) STRICT;
+CREATE INDEX IF NOT EXISTS of_subject ON transitions (machine, subject, id);
+CREATE TABLE IF NOT EXISTS rows_fired (
+    machine TEXT NOT NULL,
+    row TEXT NOT NULL,
+    times INTEGER NOT NULL,
+    PRIMARY KEY (machine, row)
+) STRICT;
+"""
+_INSERT = (
+    "INSERT INTO transitions (at, machine, subject, row, event, before, after, facts)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_COUNT = (
+    "INSERT INTO rows_fired VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET times = times + excluded.times"
+)
+
+Record = tuple[float, str, str, str, str, str, str, str]
+
+
+class JournalBroken(RuntimeError):
+    """The journal can't be written: free the disk or repair the state folder, then start again."""
+
+
+def record_of(step: Step) -> Record:
+    """A step as the journal keeps it."""
+    return (
+        time.time(),
+        step.machine,
+        step.subject,
+        step.row,
+        event_name(key_of(step.event)),
+        step.before,
+        step.after,
+        msgspec.json.encode(step.facts).decode(),
+    )
+
+
+class Journal:
+    """Appends steps; use as a context manager.
+
+    Args:
+        path: of the SQLite file; its folder exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ring: deque[Step] = deque(maxlen=RING)
+        self.fired: Counter[tuple[str, str]] = Counter()
+        self._queue: queue.SimpleQueue[tuple[list[Record], Future[None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._broken: Exception | None = None
+
+    def __enter__(self) -> "Journal":
+        with contextlib.closing(self._connect()) as database:
+            database.executescript(_SCHEMA)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        with contextlib.closing(self._connect()) as database, database:
+            database.executemany(
+                _COUNT, [(machine, row, times) for (machine, row), times in self.fired.items()]
+            )
+
+    def keep(self, steps: Iterable[Step]) -> "asyncio.Future[None] | None":
+        """Notes steps; returns what to wait for before their effects, if anything must be on disk.
+
+        Raises:
+            JournalBroken: an earlier write failed.
+        """
+        records = []
+        for step in steps:
+            self.ring.append(step)
+            if step.verdict is Verdict.ROW:
+                self.fired[step.machine, step.row] += 1
+                if step.machine in DURABLE and step.before != step.after:
+                    records.append(record_of(step))
+        if self._broken is not None:
+            raise JournalBroken(f"{self.path} can't be written: {self._broken}")
+        if not records:
+            return None
+        done: Future[None] = Future()
+        self._queue.put((records, done))
+        return asyncio.wrap_future(done)
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.path)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        return database
+
+    def _write(self) -> None:
+        with contextlib.closing(self._connect()) as database:
+            while (first := self._queue.get()) is not None:
+                batch = [first]
+                ended = False
+                while not self._queue.empty():
+                    more = self._queue.get()
+                    if more is None:
+                        ended = True
+                        break
+                    batch.append(more)
+                try:
+                    with database:
+                        for records, _ in batch:
+                            database.executemany(_INSERT, records)
+                except sqlite3.Error as error:
+                    self._broken = error
+                    for _, done in batch:
+                        done.set_exception(JournalBroken(f"{self.path}: {error}"))
+                else:
+                    for _, done in batch:
+                        done.set_result(None)
+                if ended:
+                    return
+
+
+def read_rows(path: Path) -> Counter[tuple[str, str]]:
+    """How often each row fired, over the life of a journal: {(machine, row): times}."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return Counter(
+            {
+                (machine, row): times
+                for machine, row, times in database.execute("SELECT * FROM rows_fired")
+            }
+        )

@@ -1,0 +1,1 @@
+"""When: one table a machine, the engine that reads them, and what couples them."""

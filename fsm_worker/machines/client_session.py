@@ -1,0 +1,88 @@
+"""The worker, seen from a client: the other side of `machines.session`.
+
+Laws:
+
+- Whatever the worker says is delivered once, in order, to the program that uses the client.
+- A link that is lost leaves the session detached: the client dials again, with the next generation,
+  and resumes. Attempts come at random moments and do not slow down; the session timer ends them.
+- A worker that is not there or does not want us is not dialled again, unless it once was ours.
+"""
+
+from fsm_worker.effects import Deliver, Dial, ForgetSession, HoldOutbox, SendResume, arm
+from fsm_worker.events import (
+    EffectFailed,
+    LinkLost,
+    LinkUp,
+    OutboxFilled,
+    Started,
+    Timer,
+    WorkerRefused,
+    WorkerStopping,
+)
+from fsm_worker.facts import SessionFacts
+from fsm_worker.machines.engine import Guard, Ignored, Row, Table, fold, put, take
+from protocol import messages as m
+from protocol.errors import ErrorCode
+from protocol.lifecycle import SessionState
+from protocol.table import MESSAGES, Direction, MachineName
+
+S = SessionState
+
+farewell = Guard("farewell", lambda _facts, event: event.farewell)
+
+was_attached = Guard("was_attached", lambda facts, _event: facts.generation > 0)
+
+#: Everything that the message table addresses to a client's session, but the welcome.
+NEWS = tuple(
+    row.message
+    for row in MESSAGES
+    if Direction.TO_CLIENT in row.direction
+    and row.machine is MachineName.SESSION
+    and row.message is not m.Welcome
+)
+_HOLD = (take("key"), take("link"), take("generation"), take("peer"))
+
+_dial = fold("dialled", "dialled += 1", lambda facts, _event: facts.dialled + 1)
+_AGAIN = (Dial, arm(Timer.REDIAL))
+
+ROWS = (
+    Row("K0", (S.NEW,), Started, (), S.DETACHED, (_dial,), (*_AGAIN, arm(Timer.SESSION))),
+    Row("K1", (S.DETACHED, S.ATTACHED), LinkUp, (), S.ATTACHED, _HOLD, (HoldOutbox,)),
+    Row("K2", (S.ATTACHED,), m.Welcome, (), None, (), (SendResume, Deliver)),
+    Row("K3", (S.ATTACHED,), LinkLost, (~farewell,), S.DETACHED,
+        (put("link", ""), _dial), (*_AGAIN, arm(Timer.SESSION))),
+    Row("K4", (S.ATTACHED,), LinkLost, (farewell,), S.CLOSED,
+        (put("link", ""), put("code", ErrorCode.WORKER_LEAVING),
+         put("reason", "the worker has left")), (ForgetSession,)),
+    Row("K30", (S.DETACHED,), Timer.REDIAL, (), None, (_dial,), _AGAIN),
+    Row("K31", (S.DETACHED,), Timer.SESSION, (), S.CLOSED,
+        (put("code", ErrorCode.ABORTED), put("reason", "the worker can't be reached")),
+        (ForgetSession,)),
+    Row("K32", (S.DETACHED,), WorkerRefused, (~was_attached,), S.CLOSED,
+        (take("code"), take("reason")), (ForgetSession,)),
+    Row("K5", (S.ATTACHED, S.DETACHED), WorkerStopping, (), S.CLOSED, (), (ForgetSession,)),
+    Row("K6", (S.ATTACHED, S.DETACHED), OutboxFilled, (), S.CLOSED,
+        (put("link", ""),), (ForgetSession,)),
+    *(Row(f"K{7 + index}", (S.ATTACHED,), kind, (), None, (), (Deliver,))
+      for index, kind in enumerate(NEWS)),
+)  # fmt: skip
+
+IGNORED = (
+    Ignored((S.DETACHED, S.CLOSED), (m.Welcome, *NEWS), "it comes again with the next link"),
+    Ignored((S.DETACHED,), (LinkLost,), "a late callback of an old link"),
+    Ignored((S.DETACHED, S.ATTACHED, S.CLOSED), (WorkerRefused,),
+            "it was ours once and may come back"),
+    Ignored((S.CLOSED,), (LinkUp, LinkLost, OutboxFilled, WorkerStopping), "it is over"),
+    Ignored((S.ATTACHED, S.DETACHED, S.CLOSED), (EffectFailed,),
+            "what could not be sent is in the outbox"),
+)  # fmt: skip
+
+CLIENT_SESSION = Table(
+    MachineName.SESSION,
+    SessionState,
+    SessionFacts,
+    initial=S.NEW,
+    final=(S.CLOSED,),
+    rows=ROWS,
+    ignored=IGNORED,
+)

@@ -1,0 +1,199 @@
+"""One RTCPeerConnection, on either side: the worker answers, a client dials.
+
+Laws:
+
+- Nothing but hello and proof has an effect before `up`.
+- `up` is reached by one row: the peer's key is proved for this very connection, and trusted.
+- aiortc restarts nothing: a link that has failed is over, and recovery is a new link of the same
+  session. A path that dies raises no event, so our own silence timers decide.
+- A late callback of an old connection finds a final state and changes nothing.
+"""
+
+from fsm_worker.effects import (
+    AcceptAnswer,
+    CheckProof,
+    ClosePeer,
+    Farewell,
+    HandleConnection,
+    KeepIceAlive,
+    MakeOffer,
+    ReadMessage,
+    RefuseOffer,
+    ReportLinkFailure,
+    SendAck,
+    SendHello,
+    SendPong,
+    SendProof,
+    arm,
+    do,
+)
+from fsm_worker.events import (
+    ChannelClosed,
+    ControlOpened,
+    DialRequested,
+    EffectFailed,
+    Flushed,
+    FrameArrived,
+    FrameRefused,
+    IceCompleted,
+    IceFailed,
+    PeerClosed,
+    ProofChecked,
+    RecvAnswer,
+    RecvOffer,
+    SentAnswer,
+    Superseded,
+    Timer,
+    WorkerStopping,
+)
+from fsm_worker.facts import LinkFacts
+from fsm_worker.machines.engine import Guard, Ignored, Row, Table, put, take
+from protocol import NATIVE_VERSION
+from protocol.errors import ErrorCode
+from protocol.lifecycle import LinkState
+from protocol.messages import Ack, Bye, Hello, Ping, Pong, Proof
+from protocol.table import MachineName
+
+S = LinkState
+#: Refused frames that a link survives; a peer that goes on is broken or hostile.
+STRIKES = 3
+
+room_for_more = Guard("room_for_more", lambda _facts, event: event.room_for_more)
+native = Guard("native", lambda _facts, event: event.native)
+dialled = Guard("dialled", lambda facts, _event: facts.dialled)
+greeted = Guard("greeted", lambda facts, _event: facts.greeted)
+version_common = Guard(
+    "version_common", lambda _facts, event: NATIVE_VERSION in event.message.versions
+)
+proved = Guard("proved", lambda _facts, event: event.proved)
+trusted = Guard("trusted", lambda _facts, event: event.trusted)
+numbered = Guard("numbered", lambda _facts, event: event.number > 0)
+is_next = Guard("is_next", lambda _facts, event: event.number == event.expected)
+is_old = Guard("is_old", lambda _facts, event: event.number < event.expected)
+few_strikes = Guard("few_strikes", lambda _facts, event: event.strikes < STRIKES)
+
+_PRE = (S.NEGOTIATING, S.CHECKING, S.SECURING, S.AUTHENTICATING)
+_UP = (S.UP, S.SUSPECT)
+_ALIVE = (arm(Timer.PING), arm(Timer.QUIET))
+_FAIL = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.ABORTED))
+_REJECT = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
+
+
+ROWS = (
+    # new
+    Row("L1", (S.NEW,), RecvOffer, (room_for_more,), S.NEGOTIATING,
+        (take("peer"),), (HandleConnection, arm(Timer.NEGOTIATION))),
+    Row("L2", (S.NEW,), RecvOffer, (~room_for_more,), S.REJECTED,
+        (take("peer"), put("reason", "too many links")),
+        (do(RefuseOffer, code=ErrorCode.OVERLOADED),)),
+    Row("L3", (S.NEW,), DialRequested, (), S.NEGOTIATING,
+        (take("peer"), take("session"), take("generation"), put("dialled", True)),
+        (MakeOffer, arm(Timer.NEGOTIATION))),
+    # negotiating
+    Row("L4", (S.NEGOTIATING,), SentAnswer, (), S.CHECKING, (), (arm(Timer.ICE),)),
+    Row("L5", (S.NEGOTIATING,), RecvAnswer, (dialled,), S.CHECKING,
+        (), (AcceptAnswer, arm(Timer.ICE))),
+    Row("L6", (S.NEGOTIATING,), Timer.NEGOTIATION, (), S.FAILED,
+        (put("reason", "no answer came through signaling"),), _FAIL),
+    # checking
+    Row("L7", (S.CHECKING,), IceCompleted, (), S.SECURING, (), (arm(Timer.DTLS),)),
+    Row("L8", (S.CHECKING,), IceFailed, (), S.FAILED,
+        (put("reason", "no network path between the two sides"),), _FAIL),
+    Row("L9", (S.CHECKING,), Timer.ICE, (), S.FAILED,
+        (put("reason", "no network path was found in time"),), _FAIL),
+    # securing (callbacks may overtake each other: the channel can open while still checking)
+    Row("L10", (S.CHECKING, S.SECURING), ControlOpened, (native,), S.AUTHENTICATING,
+        (), (SendHello, arm(Timer.AUTH))),
+    Row("L11", (S.CHECKING, S.SECURING), ControlOpened, (~native,), S.REJECTED,
+        (put("reason", "the channel does not speak fsm-worker.v1"),), _REJECT),
+    Row("L12", (S.SECURING,), Timer.DTLS, (), S.FAILED,
+        (put("reason", "the DTLS handshake took too long"),), _FAIL),
+    # authenticating
+    Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common, ~dialled), None,
+        (put("greeted", True), take("key"), take("session"), take("generation")), (SendProof,)),
+    Row("L14", (S.AUTHENTICATING,), Hello, (~greeted, version_common, dialled), None,
+        (put("greeted", True), take("key")), (SendProof,)),
+    Row("L15", (S.AUTHENTICATING,), Hello, (~greeted, ~version_common), S.REJECTED,
+        (put("reason", "no protocol version in common: update the older side"),), _REJECT),
+    Row("L16", (S.AUTHENTICATING,), Hello, (greeted,), S.REJECTED,
+        (put("reason", "the peer said hello twice"),), _REJECT),
+    Row("L17", (S.AUTHENTICATING,), Proof, (greeted,), None, (), (CheckProof,)),
+    Row("L18", (S.AUTHENTICATING,), Proof, (~greeted,), S.REJECTED,
+        (put("reason", "the peer proved a key that it had not named"),), _REJECT),
+    Row("L19", (S.AUTHENTICATING,), ProofChecked, (proved, trusted), S.UP, (), _ALIVE),
+    Row("L20", (S.AUTHENTICATING,), ProofChecked, (~proved,), S.REJECTED,
+        (take("reason"),), _REJECT),
+    Row("L21", (S.AUTHENTICATING,), ProofChecked, (proved, ~trusted), S.REJECTED,
+        (take("reason"),), _REJECT),
+    Row("L22", (S.AUTHENTICATING,), FrameArrived, (), S.REJECTED,
+        (put("reason", "the peer spoke before it had proved its key"),), _REJECT),
+    Row("L23", (S.AUTHENTICATING,), FrameRefused, (), S.REJECTED,
+        (put("reason", "the peer sent what is no message"),), _REJECT),
+    Row("L24", (S.AUTHENTICATING,), Timer.AUTH, (), S.REJECTED,
+        (put("reason", "the peer did not prove its key in time"),), _REJECT),
+    # up, suspect: any valid frame is a sign of life
+    Row("L25", _UP, FrameArrived, (~numbered,), S.UP, (), (ReadMessage, *_ALIVE)),
+    Row("L26", _UP, FrameArrived, (numbered, is_next), S.UP, (), (ReadMessage, SendAck, *_ALIVE)),
+    Row("L27", _UP, FrameArrived, (numbered, ~is_next, is_old), S.UP, (), (SendAck, *_ALIVE)),
+    Row("L28", _UP, FrameArrived, (numbered, ~is_next, ~is_old), S.FAILED,
+        (put("reason", "a message is missing: resume repairs it"),), (ClosePeer,)),
+    Row("L29", _UP, Ping, (), S.UP, (), (SendPong, *_ALIVE)),
+    Row("L30", _UP, Pong, (), S.UP, (), _ALIVE),
+    Row("L31", _UP, Ack, (), S.UP, (), _ALIVE),
+    Row("L32", (S.UP,), Timer.PING, (), None, (), (KeepIceAlive, arm(Timer.PING))),
+    Row("L33", (S.UP,), Timer.QUIET, (), S.SUSPECT, (), (KeepIceAlive, arm(Timer.LOST))),
+    Row("L34", (S.SUSPECT,), Timer.LOST, (), S.FAILED,
+        (put("reason", "the peer has gone silent"),), (ClosePeer,)),
+    Row("L35", _UP, FrameRefused, (few_strikes,), None),
+    Row("L36", _UP, FrameRefused, (~few_strikes,), S.CLOSING,
+        (put("reason", "too many frames without meaning"),), (Farewell, arm(Timer.CLOSE))),
+    Row("L37", _UP, Bye, (), S.CLOSED, (put("farewell", True), put("reason", "the peer left")),
+        (ClosePeer,)),
+    # ends
+    Row("L38", (*_PRE, *_UP), Superseded, (), S.CLOSING,
+        (put("reason", "a newer link took over"),), (Farewell, arm(Timer.CLOSE))),
+    Row("L39", (*_PRE, *_UP), WorkerStopping, (), S.CLOSING,
+        (put("farewell", True), put("reason", "this side leaves")), (Farewell, arm(Timer.CLOSE))),
+    Row("L40", (S.CLOSING,), Flushed, (), S.CLOSED, (), (ClosePeer,)),
+    Row("L41", (S.CLOSING,), Timer.CLOSE, (), S.CLOSED, (), (ClosePeer,)),
+    Row("L42", (S.CLOSING,), PeerClosed, (), S.CLOSED, (), (ClosePeer,)),
+    Row("L43", (S.CLOSING,), ChannelClosed, (), S.CLOSED, (), (ClosePeer,)),
+    Row("L44", (S.CLOSING,), EffectFailed, (), S.CLOSED, (), (ClosePeer,)),
+    Row("L45", _UP, PeerClosed, (), S.FAILED,
+        (put("reason", "the connection was closed"),), (ClosePeer,)),
+    Row("L46", _UP, ChannelClosed, (), S.FAILED,
+        (put("reason", "a data channel was closed"),), (ClosePeer,)),
+    Row("L47", _UP, IceFailed, (), S.FAILED,
+        (put("reason", "the network path was lost"),), (ClosePeer,)),
+    Row("L48", _PRE, PeerClosed, (), S.FAILED,
+        (put("reason", "the connection was closed"),), _FAIL),
+    Row("L49", _PRE, ChannelClosed, (), S.FAILED,
+        (put("reason", "a data channel was closed"),), _FAIL),
+    Row("L50", (S.NEGOTIATING, S.SECURING, S.AUTHENTICATING), IceFailed, (), S.FAILED,
+        (put("reason", "the network path was lost"),), _FAIL),
+    Row("L51", _PRE, EffectFailed, (), S.FAILED, (take("reason"),), _FAIL),
+    Row("L52", _UP, EffectFailed, (), S.FAILED, (take("reason"),), (ClosePeer,)),
+)  # fmt: skip
+
+_OVER = (S.CLOSING, S.CLOSED, S.FAILED, S.REJECTED)
+_FINAL = (S.CLOSED, S.FAILED, S.REJECTED)
+_CALLBACKS = (PeerClosed, ChannelClosed)
+IGNORED = (
+    Ignored(_OVER, (ControlOpened, IceCompleted, IceFailed, SentAnswer, RecvAnswer, ProofChecked),
+            "a late callback of a connection that is over"),
+    Ignored(_FINAL, (*_CALLBACKS, EffectFailed, Flushed), "closing it makes these"),
+    Ignored(_OVER, (FrameArrived, FrameRefused, Hello, Proof, Ping, Pong, Ack, Bye),
+            "the peer had not yet heard that it is over"),
+    Ignored((S.SECURING, S.AUTHENTICATING, *_UP), (IceCompleted,), "ICE repeats itself"),
+    Ignored(_OVER, (Superseded, WorkerStopping), "it is over"),
+)  # fmt: skip
+
+LINK = Table(
+    MachineName.LINK,
+    LinkState,
+    LinkFacts,
+    initial=S.NEW,
+    final=_FINAL,
+    rows=ROWS,
+    ignored=IGNORED,
+)

@@ -1,0 +1,122 @@
+"""The one list of machines: who has which, and whether messages and machines agree.
+
+Diagrams, row coverage and tests iterate over it; a test proves that no table of this package is
+missing. A process builds its world from `WORKER_TABLES` or from `CLIENT_TABLES`.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from fsm_worker.events import Timer, event_name
+from fsm_worker.machines.client_session import CLIENT_SESSION
+from fsm_worker.machines.engine import Table
+from fsm_worker.machines.job import JOB
+from fsm_worker.machines.link import LINK
+from fsm_worker.machines.receiving import RECEIVING
+from fsm_worker.machines.results import RESULTS
+from fsm_worker.machines.sending import SENDING
+from fsm_worker.machines.session import SESSION
+from fsm_worker.machines.signalling import SIGNALLING
+from fsm_worker.machines.worker import WORKER
+from protocol.messages import Message
+from protocol.table import MESSAGES, ROW_OF, Direction, MachineName, MessageRow
+
+#: Every table, by the name of its module in this package; the order is the reading order.
+MACHINES: Mapping[str, Table[Any, Any]] = MappingProxyType(
+    {
+        "worker": WORKER,
+        "job": JOB,
+        "results": RESULTS,
+        "link": LINK,
+        "session": SESSION,
+        "client_session": CLIENT_SESSION,
+        "signalling": SIGNALLING,
+        "receiving": RECEIVING,
+        "sending": SENDING,
+    }
+)
+
+
+def _by_name(*tables: Table[Any, Any]) -> Mapping[MachineName, Table[Any, Any]]:
+    return MappingProxyType({table.name: table for table in tables})
+
+
+#: The machines of a worker process.
+WORKER_TABLES = _by_name(WORKER, JOB, RESULTS, LINK, SESSION, SIGNALLING, RECEIVING, SENDING)
+#: The machines of a client process.
+CLIENT_TABLES = _by_name(LINK, CLIENT_SESSION, RECEIVING, SENDING)
+
+_HEARERS = (
+    (Direction.TO_WORKER, "worker", WORKER_TABLES),
+    (Direction.TO_CLIENT, "client", CLIENT_TABLES),
+)
+
+
+def legal_states(row: MessageRow, hearer: Direction) -> tuple[str, ...] | None:
+    """In which states of the hearing side's machine a message is legal.
+
+    Args:
+        row: the message.
+        hearer: `TO_WORKER` or `TO_CLIENT`.
+
+    Returns:
+        The states in their declared order; None where that side never hears the message, or does
+        not perform it.
+    """
+    tables = next(tables for direction, _, tables in _HEARERS if direction is hearer)
+    if hearer not in row.direction or row.machine is None or row.machine not in tables:
+        return None
+    table = tables[row.machine]
+    return tuple(state.value for state in table.states if (state, row.message) in table.by_pair)
+
+
+def disagreements() -> tuple[str, ...]:
+    """What the message table and the machines' tables say differently; empty when they agree."""
+    return (*_unheard(), *_unsent(), *_timers())
+
+
+def _unheard() -> Iterator[str]:
+    for row in MESSAGES:
+        for direction, side, tables in _HEARERS:
+            if direction not in row.direction or row.machine is None:
+                continue
+            if row.machine not in tables:
+                yield f"{row.tag} goes to the machine {row.machine}, which no {side} has"
+            elif not legal_states(row, direction):
+                yield f"{row.tag} is legal in no state of the {side}'s machine {row.machine}"
+
+
+def _unsent() -> Iterator[str]:
+    for direction, side, tables in _HEARERS:
+        for table in tables.values():
+            for on in table.events():
+                if isinstance(on, Timer) or not issubclass(on, Message):
+                    continue
+                row = ROW_OF[on]
+                if row.machine is not table.name:
+                    yield f"{table.name} listens to {event_name(on)}, which goes to {row.machine}"
+                elif direction not in row.direction and not _heard_elsewhere(table, row):
+                    yield f"{table.name} listens to {event_name(on)}, which no {side} is told"
+
+
+def _heard_elsewhere(table: Table[Any, Any], row: MessageRow) -> bool:
+    """A table that both sides have is one table, though only one side hears some of its rows."""
+    return any(
+        direction in row.direction and table in tables.values() for direction, _, tables in _HEARERS
+    )
+
+
+def _timers() -> Iterator[str]:
+    for name, table in MACHINES.items():
+        armed = {
+            dict(entry.params)["timer"]
+            for row in table.rows
+            for entry in row.effects
+            if isinstance(entry, tuple) and "timer" in dict(entry.params)
+        }
+        heard = {on for on in table.events() if isinstance(on, Timer)}
+        for timer in sorted(armed - heard):
+            yield f"{name} arms the timer {timer}, and no row listens to it"
+        for timer in sorted(heard - armed):
+            yield f"{name} listens to the timer {timer}, and no row arms it"

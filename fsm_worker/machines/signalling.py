@@ -1,0 +1,89 @@
+"""The websocket to the signaling server.
+
+Laws:
+
+- Losing the server disturbs no link, no session and no job.
+- Trying again has full jitter and no end; only refused credentials end it.
+- Registering again says the same words as the first time.
+"""
+
+from fsm_worker.effects import (
+    CloseSocket,
+    OpenSocket,
+    PingServer,
+    ReportSignalling,
+    SendRegistration,
+    arm,
+)
+from fsm_worker.events import (
+    EffectFailed,
+    RecvRefusal,
+    RecvRegistered,
+    SignalArrived,
+    SocketFailed,
+    SocketOpened,
+    Started,
+    Timer,
+    WorkerStopping,
+)
+from fsm_worker.facts import SignallingFacts
+from fsm_worker.machines.engine import Guard, Ignored, Row, Table, fold, put, take
+from protocol.lifecycle import SignallingState
+from protocol.table import MachineName
+
+S = SignallingState
+
+final = Guard("final", lambda _facts, event: event.final)
+
+_tried = fold("tries", "tries += 1", lambda facts, _event: facts.tries + 1)
+_RETRY = (CloseSocket, arm(Timer.DELAY))
+_LISTEN = (arm(Timer.SILENCE), arm(Timer.STABLE))
+_OPEN = (S.CONNECTING, S.REGISTERING, S.REGISTERED, S.STALE)
+
+ROWS = (
+    Row("S1", (S.DOWN,), Started, (), S.CONNECTING, (), (OpenSocket, arm(Timer.CONNECT))),
+    Row("S2", (S.CONNECTING,), SocketOpened, (), S.REGISTERING,
+        (), (SendRegistration, arm(Timer.REGISTER))),
+    Row("S3", (S.CONNECTING,), Timer.CONNECT, (), S.BACKOFF,
+        (_tried, put("reason", "the server does not answer")), _RETRY),
+    Row("S4", _OPEN, SocketFailed, (), S.BACKOFF, (_tried, take("reason")), _RETRY),
+    Row("S5", _OPEN, EffectFailed, (), S.BACKOFF, (_tried, take("reason")), _RETRY),
+    Row("S6", (S.REGISTERING,), RecvRegistered, (), S.REGISTERED,
+        (take("room"), put("reason", "")), _LISTEN),
+    Row("S7", (S.REGISTERING,), RecvRefusal, (final,), S.REFUSED,
+        (take("reason"),), (CloseSocket, ReportSignalling)),
+    Row("S8", (S.REGISTERING,), RecvRefusal, (~final,), S.BACKOFF,
+        (_tried, take("reason")), _RETRY),
+    Row("S9", (S.REGISTERING,), Timer.REGISTER, (), S.BACKOFF,
+        (_tried, put("reason", "the server does not register this worker")), _RETRY),
+    Row("S10", (S.REGISTERED,), SignalArrived, (), None, (), (arm(Timer.SILENCE),)),
+    Row("S11", (S.REGISTERED,), Timer.STABLE, (), None, (put("tries", 0),)),
+    Row("S12", (S.REGISTERED,), Timer.SILENCE, (), S.STALE, (), (PingServer, arm(Timer.DEAD))),
+    Row("S13", (S.STALE,), SignalArrived, (), S.REGISTERED, (), _LISTEN),
+    Row("S14", (S.STALE,), Timer.DEAD, (), S.BACKOFF,
+        (_tried, put("reason", "the server has gone silent")), _RETRY),
+    Row("S15", (S.BACKOFF,), Timer.DELAY, (), S.CONNECTING,
+        (), (OpenSocket, arm(Timer.CONNECT))),
+    Row("S16", (*_OPEN, S.BACKOFF), WorkerStopping, (), S.DOWN, (), (CloseSocket,)),
+)  # fmt: skip
+
+IGNORED = (
+    Ignored((S.BACKOFF, S.DOWN, S.REFUSED), (SocketFailed, SocketOpened, EffectFailed),
+            "a late callback of a socket that was given up"),
+    Ignored((S.CONNECTING, S.REGISTERING, S.BACKOFF, S.DOWN, S.REFUSED), (SignalArrived,),
+            "only a registered worker counts silence"),
+    Ignored((S.REGISTERED, S.STALE), (RecvRefusal, RecvRegistered),
+            "one message of ours was refused; the registration stands"),
+    Ignored((S.BACKOFF, S.DOWN, S.REFUSED), (RecvRefusal, RecvRegistered), "late words"),
+    Ignored((S.DOWN, S.REFUSED), (WorkerStopping,), "there is nothing to close"),
+)  # fmt: skip
+
+SIGNALLING = Table(
+    MachineName.SIGNALLING,
+    SignallingState,
+    SignallingFacts,
+    initial=S.DOWN,
+    final=(S.REFUSED,),
+    rows=ROWS,
+    ignored=IGNORED,
+)

@@ -1,0 +1,129 @@
+"""The worker's status: one GPU slot of this process.
+
+Laws:
+
+- `busy` and `draining` mean that exactly one job holds the slot, and `slot` names it.
+- `available` means that no process of ours is alive on the slot: only a proof (`clean_succeeded`,
+  `probe_succeeded`) leads there.
+- A request to end never kills a running job: it drains. A second one stops.
+- What peers are told is a function of this machine (`published_status`), never stored.
+"""
+
+from fsm_worker.effects import (
+    CleanSlot,
+    KillEverything,
+    Leave,
+    ProbeHost,
+    PublishStatus,
+    arm,
+)
+from fsm_worker.events import (
+    AllDone,
+    CleanFailed,
+    CleanSucceeded,
+    EffectFailed,
+    JobLeftGpu,
+    ProbeFailed,
+    ProbeSucceeded,
+    SlotRequested,
+    Started,
+    TerminateRequested,
+    Timer,
+)
+from fsm_worker.facts import WorkerFacts
+from fsm_worker.machines.engine import Guard, Ignored, Row, Table, put, take
+from protocol.lifecycle import WorkerState
+from protocol.table import MachineName
+
+S = WorkerState
+
+leaving = Guard("leaving", lambda facts, _event: facts.leaving)
+
+_PROBE_AGAIN = (PublishStatus, arm(Timer.PROBE))
+_LINGER = (PublishStatus, arm(Timer.LINGER))
+_UNDEAD = "a process of the last job does not die"
+_CLEAN = (PublishStatus, CleanSlot, arm(Timer.CLEAN))
+
+ROWS = (
+    # starting
+    Row("W1", (S.STARTING,), Started, (), S.STARTING, (), (ProbeHost, arm(Timer.PROBE))),
+    Row("W2", (S.STARTING,), ProbeSucceeded, (), S.AVAILABLE, (), (PublishStatus,)),
+    Row("W3", (S.STARTING,), ProbeFailed, (), S.DEGRADED, (take("reason"),), _PROBE_AGAIN),
+    Row("W4", (S.STARTING,), Timer.PROBE, (), S.DEGRADED,
+        (put("reason", "the GPU probe hangs"),), _PROBE_AGAIN),
+    Row("W5", (S.STARTING, S.DEGRADED), EffectFailed, (), S.DEGRADED,
+        (take("reason"),), _PROBE_AGAIN),
+    # available
+    Row("W6", (S.AVAILABLE,), SlotRequested, (), S.BUSY, (take("slot", "job"),), (PublishStatus,)),
+    # busy, draining
+    Row("W7", (S.BUSY, S.DRAINING), JobLeftGpu, (), S.CLEANING, (), _CLEAN),
+    Row("W8", (S.BUSY,), TerminateRequested, (), S.DRAINING,
+        (put("leaving", True),), (PublishStatus,)),
+    Row("W9", (S.DRAINING,), TerminateRequested, (), S.STOPPING,
+        (put("reason", "asked twice to stop"),), (PublishStatus, arm(Timer.STOP))),
+    # cleaning
+    Row("W10", (S.CLEANING,), CleanSucceeded, (~leaving,), S.AVAILABLE,
+        (put("slot", ""),), (PublishStatus,)),
+    Row("W11", (S.CLEANING,), CleanSucceeded, (leaving,), S.STOPPING,
+        (put("slot", ""),), _LINGER),
+    Row("W12", (S.CLEANING,), CleanFailed, (~leaving,), S.DEGRADED,
+        (put("slot", ""), take("reason")), _PROBE_AGAIN),
+    Row("W13", (S.CLEANING,), Timer.CLEAN, (~leaving,), S.DEGRADED,
+        (put("slot", ""), put("reason", _UNDEAD)), _PROBE_AGAIN),
+    Row("W14", (S.CLEANING,), EffectFailed, (~leaving,), S.DEGRADED,
+        (put("slot", ""), take("reason")), _PROBE_AGAIN),
+    Row("W27", (S.CLEANING,), CleanFailed, (leaving,), S.STOPPING,
+        (put("slot", ""), take("reason")), _LINGER),
+    Row("W28", (S.CLEANING,), Timer.CLEAN, (leaving,), S.STOPPING,
+        (put("slot", ""), put("reason", _UNDEAD)), _LINGER),
+    Row("W29", (S.CLEANING,), EffectFailed, (leaving,), S.STOPPING,
+        (put("slot", ""), take("reason")), _LINGER),
+    Row("W15", (S.CLEANING,), TerminateRequested, (~leaving,), None, (put("leaving", True),)),
+    Row("W16", (S.CLEANING,), TerminateRequested, (leaving,), S.STOPPING,
+        (put("slot", ""),), (PublishStatus, arm(Timer.STOP))),
+    # degraded: clean first, so that nothing of ours is left, then probe
+    Row("W17", (S.DEGRADED,), Timer.PROBE, (), S.DEGRADED, (), (CleanSlot, arm(Timer.PROBE))),
+    Row("W18", (S.DEGRADED,), CleanSucceeded, (), S.DEGRADED, (), (ProbeHost, arm(Timer.PROBE))),
+    Row("W19", (S.DEGRADED,), ProbeSucceeded, (), S.AVAILABLE,
+        (put("reason", ""),), (PublishStatus,)),
+    Row("W20", (S.DEGRADED,), ProbeFailed, (), S.DEGRADED, (take("reason"),), _PROBE_AGAIN),
+    Row("W21", (S.DEGRADED,), CleanFailed, (), S.DEGRADED, (take("reason"),), _PROBE_AGAIN),
+    # leaving
+    Row("W22", (S.STARTING, S.AVAILABLE, S.DEGRADED), TerminateRequested, (), S.STOPPING,
+        (), _LINGER),
+    Row("W23", (S.STOPPING,), AllDone, (), S.STOPPED, (), (KillEverything, Leave)),
+    Row("W24", (S.STOPPING,), Timer.STOP, (), S.STOPPED, (), (KillEverything, Leave)),
+    Row("W25", (S.STOPPING,), Timer.LINGER, (), S.STOPPED, (), (KillEverything, Leave)),
+    Row("W26", (S.STOPPING,), TerminateRequested, (), S.STOPPED, (), (KillEverything, Leave)),
+)  # fmt: skip
+
+_PROBED = (ProbeSucceeded, ProbeFailed)
+_CLEANED = (CleanSucceeded, CleanFailed)
+IGNORED = (
+    Ignored((S.AVAILABLE, S.BUSY, S.DRAINING, S.CLEANING, S.STOPPING, S.STOPPED), _PROBED,
+            "a probe that was asked for earlier"),
+    Ignored((S.STARTING, S.AVAILABLE, S.BUSY, S.DRAINING, S.STOPPING, S.STOPPED), _CLEANED,
+            "a cleaning that was asked for earlier"),
+    Ignored((S.AVAILABLE, S.BUSY, S.DRAINING, S.STOPPING, S.STOPPED), (EffectFailed,),
+            "publishing is tried again with the next change"),
+    Ignored((S.STOPPED,), (TerminateRequested,), "it has stopped"),
+)  # fmt: skip
+
+WORKER = Table(
+    MachineName.WORKER,
+    WorkerState,
+    WorkerFacts,
+    initial=S.STARTING,
+    final=(S.STOPPED,),
+    rows=ROWS,
+    ignored=IGNORED,
+)
+
+
+def published_status(state: WorkerState) -> str:
+    """The worker's status in sleap-rtc's four words (sleap-rtc 0.0.7, `worker/state_manager`)."""
+    return {
+        S.AVAILABLE: "available",
+        S.BUSY: "busy",
+        S.CLEANING: "busy",
+    }.get(state, "maintenance")

@@ -1,0 +1,1 @@
+"""Where the world comes in: raw frames, sockets and readiness strings become events."""

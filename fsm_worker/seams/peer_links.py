@@ -1,0 +1,398 @@
+"""Data channels to events, and the handshake of a link; the same on both sides.
+
+The only code that reads raw frames and readiness strings of aiortc's channels. It makes, answers
+and closes no peer connection: `RTCWorkerClient` does that for the worker, `client.dialler` for a
+client. Handlers given to aiortc are plain functions that put an event into the inbox.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from aiortc import RTCDataChannel
+from aiortc.exceptions import InvalidStateError
+
+from fsm_worker.effects import (
+    CheckProof,
+    Farewell,
+    RefuseOffer,
+    ReportLinkFailure,
+    SendAck,
+    SendHello,
+    SendPong,
+    SendProof,
+)
+from fsm_worker.events import (
+    ChannelClosed,
+    ControlOpened,
+    Event,
+    Flushed,
+    FrameArrived,
+    FrameRefused,
+    ProofChecked,
+    Received,
+)
+from fsm_worker.identity import Identity, Trust, proved
+from fsm_worker.runtime import Runtime
+from fsm_worker.seams.sessions import Sessions
+from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL, NATIVE_VERSION
+from protocol import messages as m
+from protocol.codec import Frame, decode, encode
+from protocol.errors import ErrorCode, ProtocolError
+from protocol.lifecycle import LinkState
+from protocol.proof import invitation, to_text, transcript
+from protocol.table import ROW_OF, Direction, Lane, MachineName, Replay
+
+log = logging.getLogger(__name__)
+
+#: Bytes that may wait in a channel before senders wait; measured best with 64 KiB chunks.
+HIGH_WATER = 2 * 1024 * 1024
+LOW_WATER = 512 * 1024
+_FINGERPRINT = re.compile(r"^a=fingerprint:sha-256 ([0-9A-Fa-f:]{95})\s*$", re.MULTILINE)
+
+
+_UP = frozenset({LinkState.UP, LinkState.SUSPECT})
+_NO_LANE = ProtocolError(ErrorCode.NOT_SUPPORTED, "no lane has this label")
+_NO_TEXT = ProtocolError(ErrorCode.MALFORMED, "the bulk lane takes binary chunks only")
+_NUMBER = ProtocolError(ErrorCode.MALFORMED, "`seq` is missing, or stands where none belongs")
+_WRONG_LANE = ProtocolError(ErrorCode.MALFORMED, "this message belongs on another lane")
+
+
+class LinkGone(ConnectionError):
+    """The link is over: what was not acknowledged goes out again with the next one."""
+
+
+def fingerprint(sdp: str) -> str:
+    """The SHA-256 fingerprint of the DTLS certificate in an SDP (RFC 8122); "" if there is none."""
+    found = _FINGERPRINT.findall(sdp)
+    return found[0].lower() if found and len(set(found)) == 1 else ""
+
+
+class Channels:
+    """The data channels and the handshake of one link."""
+
+    def __init__(self) -> None:
+        self.by_label: dict[str, RTCDataChannel] = {}
+        self.room: dict[str, asyncio.Event] = {}
+        self.over = asyncio.Event()
+        self.nonce = to_text(secrets.token_bytes(32))
+        self.ours: m.Hello | None = None
+        self.theirs: m.Hello | None = None
+        self.fingerprints: Callable[[], tuple[str, str]] = lambda: ("", "")  # ours, theirs
+        self.strikes = 0
+        self.heard = 0.0
+        self.pings = 0
+
+
+class PeerLinks:
+    """All links of this process.
+
+    Args:
+        runtime: whose inbox takes the events.
+        identity: our key.
+        trust: says whether a proved peer may come in.
+        role: "worker" or "client".
+        on_log: takes a log message (client), by session.
+        on_chunk: takes a bulk frame, by session.
+        say: sends words to a peer through signaling, where there is no link (worker).
+        on_failure: hears why there is no link (client).
+        secret: the one-time invitation (client); empty if the worker knows us.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        identity: Identity,
+        trust: Trust,
+        role: str,
+        *,
+        on_chunk: Callable[[str, bytes], None],
+        on_log: Callable[[m.Message], None] = lambda _message: None,
+        say: Callable[[str, ErrorCode, str], None] = lambda _peer, _code, _text: None,
+        on_failure: Callable[[ErrorCode, str], None] = lambda _code, _reason: None,
+        secret: bytes = b"",
+    ) -> None:
+        self._runtime = runtime
+        self._identity = identity
+        self._trust = trust
+        self._role = role
+        self._inbound = Direction.TO_WORKER if role == "worker" else Direction.TO_CLIENT
+        self._on_chunk = on_chunk
+        self._on_log = on_log
+        self._say = say
+        self._on_failure = on_failure
+        self._secret = secret
+        self._links: dict[str, Channels] = {}
+        self.sessions: Sessions | None = None
+
+    # --- what the owner of the peer connection calls -----------------------------------------
+
+    def open(self, link: str, fingerprints: Callable[[], tuple[str, str]]) -> None:
+        """A link begins; `fingerprints` gives ours and theirs once both descriptions are set."""
+        channels = self._links[link] = Channels()
+        channels.fingerprints = fingerprints
+
+    def attach(self, link: str, channel: RTCDataChannel) -> None:
+        """Listens to a data channel of the link."""
+        channels = self._links.get(link)
+        if channels is None or channel.label in channels.by_label:
+            return
+        label = channel.label
+        channels.by_label[label] = channel
+        room = channels.room[label] = asyncio.Event()
+        room.set()
+        channel.bufferedAmountLowThreshold = LOW_WATER
+        channel.on("bufferedamountlow", room.set)
+        channel.on("close", lambda: self._post(link, ChannelClosed()))
+        handlers: dict[str, Callable[[str | bytes], None]] = {
+            CONTROL_LABEL: lambda data: self._control(link, data),
+            LOG_LABEL: lambda data: self._log(link, data),
+            BULK_LABEL: lambda data: self._bulk(link, data),
+        }
+        channel.on("message", handlers.get(label, lambda _data: self._strike(link, _NO_LANE)))
+        opened = ControlOpened(native=channel.protocol == NATIVE_SUBPROTOCOL)
+        if label == CONTROL_LABEL or channel.protocol != NATIVE_SUBPROTOCOL:
+            if channel.readyState == "open":
+                self._post(link, opened)
+            else:
+                channel.on("open", lambda: self._post(link, opened))
+
+    def forget(self, link: str) -> None:
+        """The peer connection is closed."""
+        channels = self._links.pop(link, None)
+        if channels is not None:
+            channels.over.set()
+            for room in channels.room.values():
+                room.set()
+            for channel in channels.by_label.values():
+                channel.remove_all_listeners()
+
+    # --- sending ---------------------------------------------------------------------------
+
+    def write(self, link: str, text: str) -> None:
+        """Sends a control frame, or drops it if the link is over (its session has it)."""
+        channels = self._links.get(link)
+        if channels is not None:
+            self._send(channels, CONTROL_LABEL, text)
+
+    async def send_bulk(self, session: str, frame: bytes) -> None:
+        """Sends a bulk chunk when there is room.
+
+        Raises:
+            LinkGone: the session has no link.
+        """
+        await self._paced(session, BULK_LABEL, frame)
+
+    async def send_log(self, session: str, message: m.Message) -> None:
+        """Sends a log message when there is room; unnumbered, it is read again by offset.
+
+        Raises:
+            LinkGone: the session has no link.
+        """
+        await self._paced(session, LOG_LABEL, encode(Frame(msg=message)))
+
+    async def _paced(self, session: str, label: str, data: str | bytes) -> None:
+        instance = self._runtime.world.get(MachineName.SESSION, session)
+        link = instance.facts.link if instance is not None else ""
+        channels = self._links.get(link)
+        channel = channels.by_label.get(label) if channels is not None else None
+        if channels is None or channel is None:
+            raise LinkGone("the session has no link")
+        while channel.bufferedAmount > HIGH_WATER and not channels.over.is_set():
+            channels.room[label].clear()
+            await channels.room[label].wait()
+        if channels.over.is_set() or not self._send(channels, label, data):
+            raise LinkGone("the link ended")
+
+    @staticmethod
+    def _send(channels: Channels, label: str, data: str | bytes) -> bool:
+        channel = channels.by_label.get(label)
+        if channel is None or channel.readyState != "open":
+            return False
+        try:
+            channel.send(data)
+        except (InvalidStateError, ConnectionError):
+            return False  # it closed under us; its event is on the way
+        return True
+
+    # --- receiving -------------------------------------------------------------------------
+
+    def _post(self, link: str, event: Event) -> None:
+        self._runtime.post(MachineName.LINK, link, event)
+
+    def _session_of(self, link: str) -> str:
+        instance = self._runtime.world.get(MachineName.LINK, link)
+        return instance.facts.session if instance is not None else ""
+
+    def _control(self, link: str, data: str | bytes) -> None:
+        frame = self._decoded(link, data, Lane.CONTROL)
+        if frame is None:
+            return
+        row = ROW_OF[type(frame.msg)]
+        if (frame.seq > 0) is not (row.replay is Replay.ALL):
+            self._strike(link, _NUMBER)
+            return
+        sessions = self.sessions
+        if sessions is not None and frame.ack:
+            sessions.acknowledged(self._session_of(link), frame.ack)
+        if row.machine is MachineName.LINK:
+            self._post(link, Received(message=frame.msg, link=link))
+            return
+        self._runtime.post(
+            MachineName.LINK,
+            link,
+            lambda: FrameArrived(
+                number=frame.seq,
+                expected=sessions.expected(self._session_of(link)) if sessions else 0,
+                message=frame.msg,
+            ),
+        )
+
+    def _log(self, link: str, data: str | bytes) -> None:
+        frame = self._decoded(link, data, Lane.LOG)
+        if frame is not None and self._is_up(link):
+            self._alive(link)
+            self._on_log(frame.msg)
+
+    def _bulk(self, link: str, data: str | bytes) -> None:
+        if isinstance(data, str):
+            self._strike(link, _NO_TEXT)
+        elif self._is_up(link):
+            self._alive(link)
+            try:
+                self._on_chunk(self._session_of(link), data)
+            except ProtocolError as error:
+                self._strike(link, error)
+
+    def _is_up(self, link: str) -> bool:
+        """Bulk does not pass the tables: it is gated by the link's state alone."""
+        instance = self._runtime.world.get(MachineName.LINK, link)
+        return instance is not None and instance.state in _UP
+
+    def _alive(self, link: str) -> None:
+        """Bulk is a sign of life too; said once a second, not for each chunk."""
+        channels = self._links.get(link)
+        now = time.monotonic()
+        if channels is not None and now - channels.heard > 1.0:
+            channels.heard = now
+            self._post(link, FrameArrived())
+
+    def _decoded(self, link: str, data: str | bytes, lane: Lane) -> Frame | None:
+        try:
+            frame = decode(data, self._inbound)
+            if ROW_OF[type(frame.msg)].lane is not lane:
+                raise _WRONG_LANE
+        except ProtocolError as error:
+            self._strike(link, error)
+            return None
+        return frame
+
+    def _strike(self, link: str, error: ProtocolError) -> None:
+        channels = self._links.get(link)
+        if channels is None:
+            return
+        channels.strikes += 1
+        log.info("! link %s: %s", link, error)
+        if self.sessions is not None and self._is_up(link):
+            answer = m.Error(code=error.code, message=error.sentence)
+            self.sessions.send(self._session_of(link), answer)
+        self._post(link, FrameRefused(code=error.code, strikes=channels.strikes))
+
+    # --- effects ---------------------------------------------------------------------------
+
+    def send_hello(self, effect: SendHello) -> None:
+        """Opens the handshake."""
+        channels, facts = self._links[effect.subject], effect.facts
+        channels.ours = m.Hello(
+            versions=(NATIVE_VERSION,),
+            role=self._role,
+            key=self._identity.key,
+            nonce=channels.nonce,
+            session=facts.session if self._role == "client" else "",
+            generation=facts.generation if self._role == "client" else 1,
+            implementation="fsm-worker",
+        )
+        self._send(channels, CONTROL_LABEL, encode(Frame(msg=channels.ours)))
+
+    def send_proof(self, effect: SendProof) -> None:
+        """Proves our key for this connection; both hellos are known now."""
+        channels = self._links[effect.subject]
+        if isinstance(effect.event, Received):
+            channels.theirs = effect.event.message
+        signed = self._transcript(channels, self._role)
+        proof = m.Proof(
+            signature=self._identity.sign(signed),
+            invitation=invitation(self._secret, signed) if self._secret else "",
+        )
+        self._send(channels, CONTROL_LABEL, encode(Frame(msg=proof)))
+
+    def check_proof(self, effect: CheckProof) -> None:
+        """Compares the peer's proof with our own view of the connection."""
+        channels = self._links[effect.subject]
+        theirs = channels.theirs
+        if theirs is None or not isinstance(effect.event, Received):
+            return
+        proof: m.Proof = effect.event.message
+        peer_role = "client" if self._role == "worker" else "worker"
+        signed = self._transcript(channels, peer_role)
+        both = all(channels.fingerprints())
+        right = both and theirs.role == peer_role and proved(theirs.key, proof.signature, signed)
+        refusal = self._trust(theirs, proof, signed) if right else ""
+        reason = refusal if right else "the proof does not belong to this key and this connection"
+        self._post(
+            effect.subject, ProofChecked(proved=right, trusted=right and not refusal, reason=reason)
+        )
+
+    def _transcript(self, channels: Channels, role: str) -> bytes:
+        ours, theirs = channels.ours, channels.theirs
+        if ours is None or theirs is None:
+            raise LinkGone("the handshake has not begun")
+        mine, other = channels.fingerprints()
+        if self._role == "client":
+            return transcript(role, ours, theirs, (mine, other))
+        return transcript(role, theirs, ours, (other, mine))
+
+    def keep_alive(self, link: str) -> None:
+        """Sends a ping."""
+        channels = self._links.get(link)
+        if channels is not None:
+            channels.pings += 1
+            self._send(channels, CONTROL_LABEL, encode(Frame(msg=m.Ping(n=channels.pings))))
+
+    def send_pong(self, effect: SendPong) -> None:
+        """Answers a ping."""
+        if isinstance(effect.event, Received):
+            self.write(effect.subject, encode(Frame(msg=m.Pong(n=effect.event.message.n))))
+
+    def send_ack(self, effect: SendAck) -> None:
+        """Says what has arrived."""
+        if self.sessions is not None:
+            received = self.sessions.lane(effect.facts.session).received
+            self.write(effect.subject, encode(Frame(ack=received, msg=m.Ack())))
+
+    async def farewell(self, effect: Farewell) -> None:
+        """Says bye and waits until it has left; the table's timer bounds the wait."""
+        channels = self._links.get(effect.subject)
+        channel = channels.by_label.get(CONTROL_LABEL) if channels is not None else None
+        if channels is not None and channel is not None:
+            said = self._send(
+                channels, CONTROL_LABEL, encode(Frame(msg=m.Bye(reason=effect.facts.reason)))
+            )
+            channel.bufferedAmountLowThreshold = 0
+            while said and channel.bufferedAmount and not channels.over.is_set():
+                channels.room[CONTROL_LABEL].clear()
+                await channels.room[CONTROL_LABEL].wait()
+        self._post(effect.subject, Flushed())
+
+    def refuse_offer(self, effect: RefuseOffer) -> None:
+        """Says through signaling why there is no answer."""
+        self._say(effect.facts.peer, effect.code, effect.facts.reason)
+
+    def report_link_failure(self, effect: ReportLinkFailure) -> None:
+        """Says in words why there is no link."""
+        log.warning("! link %s with %s: %s", effect.subject, effect.facts.peer, effect.facts.reason)
+        self._on_failure(effect.code, effect.facts.reason)
+        self._say(effect.facts.peer, effect.code, effect.facts.reason)

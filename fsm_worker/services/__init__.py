@@ -1,0 +1,1 @@
+"""How: the six managers and their parts."""

@@ -1,0 +1,357 @@
+"""Files on their way in and out: opens, asks, hashes, names, offers and sends.
+
+Which of these happens when is decided by the tables `receiving` and `sending`. Chunks pass no table:
+they come from the bulk lane (`take_chunk`) and go to it (`send_ranges`).
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from fsm_worker.effects import (
+    AbortOutgoing,
+    AskMissing,
+    ConfirmStored,
+    DeleteResults,
+    DropIncoming,
+    OfferFile,
+    OpenIncoming,
+    RefuseIncoming,
+    SendRanges,
+    StopSending,
+    VerifyIncoming,
+)
+from fsm_worker.events import (
+    ChunksCompleted,
+    DigestMatched,
+    DigestMismatched,
+    Event,
+    FileProgressed,
+    Received,
+    SourceFailed,
+    StorageFailed,
+)
+from fsm_worker.services.incoming_file import IncomingFile
+from fsm_worker.services.transfer import OutgoingFile, SourceChanged, pump
+from protocol.bulk import MAX_SPANS, RangesRefused, decode_chunk
+from protocol.errors import ErrorCode, ProtocolError
+from protocol.messages import (
+    FileAbort,
+    FileNeed,
+    FileOffer,
+    FileRefused,
+    FileStored,
+    InputFile,
+    Message,
+)
+from protocol.table import MachineName
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two `file_progressed` of one file.
+SAY_EVERY = 10.0
+
+
+class Sender(Protocol):
+    """Sends a control message to a session."""
+
+    def __call__(self, session: str, message: Message) -> None:
+        """Sends it, now or with the session's next link."""
+
+
+class Moved(Struct, frozen=True, kw_only=True):
+    """How far a file has come."""
+
+    job: str
+    name: str
+    done: int  # bytes
+    size: int  # bytes
+    incoming: bool
+
+
+class _Lane:
+    """The bulk lane of one session."""
+
+    def __init__(self, session: str, send: Callable[[str, bytes], Awaitable[None]]) -> None:
+        self._session = session
+        self._send = send
+
+    async def send(self, frame: bytes) -> None:
+        """Waits for room, then sends."""
+        await self._send(self._session, frame)
+
+
+class FileManager:
+    """Moves files.
+
+    Args:
+        root: folder of all jobs: `root/JOB/…`.
+        emit: reports events.
+        send: sends control messages.
+        send_bulk: sends a chunk to a session when there is room.
+        cancel: ends the task of an effect of a machine's subject.
+        incoming_of: the machine that is told that incoming files move (the worker's jobs).
+        outgoing_of: the same for outgoing files (the worker's results).
+        watch: is told how far files have come, for progress bars.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        emit: Callable[[MachineName, str, Event], None],
+        send: Sender,
+        send_bulk: Callable[[str, bytes], Awaitable[None]],
+        cancel: Callable[[MachineName, str, str], None],
+        incoming_of: MachineName | None = None,
+        outgoing_of: MachineName | None = None,
+        watch: Callable[[Moved], None] = lambda _moved: None,
+    ) -> None:
+        self.root = root
+        self._emit = emit
+        self._send = send
+        self._send_bulk = send_bulk
+        self._cancel = cancel
+        self._incoming_of = incoming_of
+        self._outgoing_of = outgoing_of
+        self._watch = watch
+        self._expected: dict[tuple[str, str], tuple[Path, InputFile]] = {}
+        self._incoming: dict[str, IncomingFile] = {}
+        self._jobs: dict[str, str] = {}  # of incoming files, by subject
+        self._outgoing: dict[str, OutgoingFile] = {}
+        self._said: dict[str, float] = {}
+
+    # --- ports -----------------------------------------------------------------------------
+
+    def folder(self, job: str) -> Path:
+        """The folder of a job."""
+        return self.root / job
+
+    def results_of(self, job: str) -> Path:
+        """Where a job's packed results are."""
+        return self.folder(job) / "results.zip"
+
+    def expect(self, job: str, files: Iterable[InputFile], directory: Path) -> None:
+        """Takes these files of this job, and no others, into `directory`."""
+        for file in files:
+            self._expected[job, file.name] = (directory, file)
+
+    def forget(self, job: str) -> None:
+        """Takes no more files of this job."""
+        for key in [key for key in self._expected if key[0] == job]:
+            del self._expected[key]
+
+    def take_chunk(self, session: str, frame: bytes) -> None:
+        """Writes a chunk to its file; chunks of files that are not open are dropped.
+
+        Raises:
+            ProtocolError: the frame is no chunk.
+        """
+        chunk = decode_chunk(frame)
+        subject = f"{session}/{chunk.transfer}"
+        file = self._incoming.get(subject)
+        if file is None:
+            return
+        try:
+            file.write(chunk.offset, chunk.payload)
+        except ProtocolError as error:
+            self._storage_failed(subject, error.code, error.sentence)
+            return
+        except OSError as error:
+            self._storage_failed(subject, ErrorCode.DISK_FULL, f"the disk refused: {error}")
+            return
+        self._moved(
+            subject,
+            Moved(
+                job=self._jobs[subject],
+                name=file.name,
+                done=file.received,
+                size=file.size,
+                incoming=True,
+            ),
+        )
+        if file.complete:
+            self._emit(MachineName.RECEIVING, subject, ChunksCompleted())
+
+    async def close(self) -> None:
+        """Keeps what has arrived for a later offer of the same content."""
+        for file in self._incoming.values():
+            with contextlib.suppress(OSError, ProtocolError):
+                await asyncio.to_thread(file.close)
+        self._incoming.clear()
+
+    # --- effects: in -----------------------------------------------------------------------
+
+    async def open_incoming(self, effect: OpenIncoming) -> None:
+        """Opens the partial file of an announced file, and asks for what is missing."""
+        facts = effect.facts
+        expected = self._expected.get((facts.job, facts.name))
+        if expected is None or (expected[1].size, expected[1].root) != (facts.size, facts.root):
+            self._storage_failed(
+                effect.subject,
+                ErrorCode.NOT_ANNOUNCED,
+                f"{facts.name} was not announced with this size and hash",
+            )
+            return
+        try:
+            file = await asyncio.to_thread(
+                IncomingFile.open, expected[0], facts.name, facts.size, facts.root
+            )
+        except ProtocolError as error:
+            self._storage_failed(effect.subject, error.code, error.sentence)
+            return
+        self._incoming[effect.subject] = file
+        self._jobs[effect.subject] = facts.job
+        self._ask(effect.subject, facts.session, facts.transfer)
+
+    def ask_missing(self, effect: AskMissing) -> None:
+        """Asks again for what is missing."""
+        self._ask(effect.subject, effect.facts.session, effect.facts.transfer)
+
+    def _ask(self, subject: str, session: str, transfer: int) -> None:
+        file = self._incoming.get(subject)
+        if file is None:
+            return
+        if file.complete:
+            self._emit(MachineName.RECEIVING, subject, ChunksCompleted())
+            return
+        self._send(session, FileNeed(transfer=transfer, ranges=file.missing()[:MAX_SPANS]))
+
+    async def verify_incoming(self, effect: VerifyIncoming) -> None:
+        """Hashes the bytes, and gives the file its name if they are right."""
+        file, facts = self._incoming[effect.subject], effect.facts
+        if await asyncio.to_thread(file.verify):
+            await asyncio.to_thread(file.publish)
+            self._emit(MachineName.RECEIVING, effect.subject, DigestMatched())
+            return
+        directory, _ = self._expected[facts.job, facts.name]
+        await asyncio.to_thread(file.discard)
+        self._incoming[effect.subject] = await asyncio.to_thread(
+            IncomingFile.open, directory, facts.name, facts.size, facts.root
+        )
+        self._emit(MachineName.RECEIVING, effect.subject, DigestMismatched())
+
+    def confirm_stored(self, effect: ConfirmStored) -> None:
+        """Tells the sender that the file is here."""
+        facts = effect.facts
+        self._over(effect.subject)
+        self._expected.pop((facts.job, facts.name), None)
+        self._send(facts.session, FileStored(transfer=facts.transfer, root=facts.root))
+
+    async def refuse_incoming(self, effect: RefuseIncoming) -> None:
+        """Tells the sender why not, and drops what came."""
+        facts = effect.facts
+        self._send(
+            facts.session,
+            FileRefused(transfer=facts.transfer, code=effect.code, message=facts.reason),
+        )
+        await self._drop(effect.subject)
+
+    async def drop_incoming(self, effect: DropIncoming) -> None:
+        """Drops what came."""
+        await self._drop(effect.subject)
+
+    async def _drop(self, subject: str) -> None:
+        file = self._incoming.get(subject)
+        self._over(subject)
+        if file is not None:
+            await asyncio.to_thread(file.discard)
+
+    def _storage_failed(self, subject: str, code: ErrorCode, reason: str) -> None:
+        self._emit(MachineName.RECEIVING, subject, StorageFailed(code=code, reason=reason))
+
+    # --- effects: out ----------------------------------------------------------------------
+
+    def offer_file(self, effect: OfferFile) -> None:
+        """Offers a file to the peer."""
+        facts = effect.facts
+        self._send(
+            facts.session,
+            FileOffer(
+                transfer=facts.transfer,
+                job=facts.job,
+                name=facts.name,
+                size=facts.size,
+                root=facts.root,
+                chunk=facts.chunk,
+            ),
+        )
+
+    async def send_ranges(self, effect: SendRanges) -> None:
+        """Sends the ranges that the peer asked for."""
+        facts = effect.facts
+        if not isinstance(effect.event, Received):
+            return
+        try:
+            file = await self._source(effect)
+            sent = facts.size - sum(end - start for start, end in effect.event.message.ranges)
+
+            def on_sent(count: int) -> None:
+                nonlocal sent
+                sent += count
+                self._moved(
+                    effect.subject,
+                    Moved(
+                        job=facts.job,
+                        name=facts.name,
+                        done=min(sent, facts.size),
+                        size=facts.size,
+                        incoming=False,
+                    ),
+                )
+
+            lane = _Lane(facts.session, self._send_bulk)
+            await pump(file.chunks(effect.event.message.ranges), lane, on_sent)
+        except ConnectionError:
+            return  # the link went: the coupling suspends, and the peer asks again
+        except (SourceChanged, RangesRefused, OSError) as error:
+            self._emit(MachineName.SENDING, effect.subject, SourceFailed(reason=str(error)))
+
+    async def _source(self, effect: SendRanges) -> OutgoingFile:
+        subject, facts = effect.subject, effect.facts
+        file = self._outgoing.get(subject)
+        if file is None:
+            path = Path(facts.path) if facts.path else self.results_of(facts.job)
+            file = await OutgoingFile.open(path, facts.transfer, facts.chunk)
+            if (file.size, file.root) != (facts.size, facts.root):
+                raise SourceChanged(path, "changed")
+            self._outgoing[subject] = file
+        return file
+
+    def stop_sending(self, effect: StopSending) -> None:
+        """Sends no more of the file."""
+        self._cancel(MachineName.SENDING, effect.subject, "send_ranges")
+        self._over(effect.subject)
+
+    def abort_outgoing(self, effect: AbortOutgoing) -> None:
+        """Tells the receiver that the file will not come."""
+        facts = effect.facts
+        self._cancel(MachineName.SENDING, effect.subject, "send_ranges")
+        self._over(effect.subject)
+        self._send(facts.session, FileAbort(transfer=facts.transfer, message=facts.reason))
+
+    async def delete_results(self, effect: DeleteResults) -> None:
+        """Deletes the archive; the log stays."""
+        await asyncio.to_thread(self.results_of(effect.subject).unlink, missing_ok=True)
+
+    # --- progress --------------------------------------------------------------------------
+
+    def _moved(self, subject: str, moved: Moved) -> None:
+        self._watch(moved)
+        machine = self._incoming_of if moved.incoming else self._outgoing_of
+        now = time.monotonic()
+        if machine is not None and now - self._said.get(subject, 0.0) > SAY_EVERY:
+            self._said[subject] = now
+            self._emit(machine, moved.job, FileProgressed())
+
+    def _over(self, subject: str) -> None:
+        self._incoming.pop(subject, None)
+        self._outgoing.pop(subject, None)
+        self._jobs.pop(subject, None)
+        self._said.pop(subject, None)

@@ -1,0 +1,172 @@
+"""Tells clients about jobs: states, snapshots, progress, logs.
+
+What may be asked, and when, is decided by the tables `job` and `session`. A job is told to every
+session of its owner's key; what a detached session misses is in its outbox.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from fsm_worker.effects import ReplyError, ReportState, SendJobs, SendSnapshot, StreamLog
+from fsm_worker.events import Received, event_name, key_of
+from fsm_worker.facts import JobFacts
+from fsm_worker.machines.world import World
+from fsm_worker.services.log_stream import LogCursor, LogFeed, OffsetRefused
+from protocol import messages as m
+from protocol.lifecycle import JobState, ResultsState
+from protocol.table import MachineName, tag_of
+
+log = logging.getLogger(__name__)
+
+#: Jobs in one answer to `jobs_get`; the frame holds no more.
+MOST_JOBS = 100
+
+
+class JobCoordinator:
+    """Speaks with clients about jobs.
+
+    Args:
+        world: to look up who owns what.
+        send: sends a message to a session.
+        send_log: sends a log message to a session when there is room.
+        spawn: runs a task of a session.
+        log_of: finds a job's log and its feed.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        send: Callable[[str, m.Message], None],
+        send_log: Callable[[str, m.Message], Awaitable[None]],
+        spawn: Callable[[tuple[MachineName, str], Coroutine[Any, Any, None], str], None],
+        log_of: Callable[[str], tuple[Path, LogFeed] | None],
+    ) -> None:
+        self._world = world
+        self._send = send
+        self._send_log = send_log
+        self._spawn = spawn
+        self._log_of = log_of
+        self._submitted: dict[str, float] = {}
+
+    # --- ports -----------------------------------------------------------------------------
+
+    def tell(self, job: str, message: m.Message) -> None:
+        """Sends a message about a job to its owner's sessions."""
+        instance = self._world.get(MachineName.JOB, job)
+        if instance is not None:
+            self._tell_owner(instance.facts.owner, message)
+
+    def _tell_owner(self, owner: str, message: m.Message) -> None:
+        for session in self._world.live(MachineName.SESSION):
+            if session.facts.key == owner:
+                self._send(session.subject, message)
+
+    # --- effects ---------------------------------------------------------------------------
+
+    def report_state(self, effect: ReportState) -> None:
+        """Tells the owner which row fired."""
+        facts: JobFacts = effect.facts
+        self._tell_owner(
+            facts.owner,
+            m.JobStateChanged(
+                job=effect.subject,
+                before=JobState(effect.before),
+                state=JobState(effect.after),
+                row=effect.row,
+                event=event_name(key_of(effect.event)),
+                outcome=facts.outcome,
+                problems=facts.problems,
+                stage=facts.stage,
+                stages=facts.stages,
+                results=facts.results,
+            ),
+        )
+
+    def send_snapshot(self, effect: SendSnapshot) -> None:
+        """Tells the asker everything about the job."""
+        if isinstance(effect.event, Received):
+            self._submitted.setdefault(effect.subject, time.time())
+            snapshot = self._snapshot(effect.subject, effect.facts, JobState(effect.after))
+            self._send(effect.event.session, snapshot)
+
+    def send_jobs(self, effect: SendJobs) -> None:
+        """Tells the asker its jobs."""
+        if isinstance(effect.event, Received):
+            mine = [
+                self._snapshot(job.subject, job.facts, job.state)
+                for job in self._world.all(MachineName.JOB)
+                if job.facts.owner == effect.event.key
+            ]
+            self._send(effect.event.session, m.Jobs(jobs=tuple(mine[-MOST_JOBS:])))
+
+    def reply_error(self, effect: ReplyError) -> None:
+        """Answers the message with a typed error."""
+        if isinstance(effect.event, Received):
+            self._send(
+                effect.event.session,
+                m.Error(
+                    code=effect.code,
+                    message=effect.sentence,
+                    about=tag_of(type(effect.event.message)),
+                    job=effect.subject,
+                    row=effect.row,
+                ),
+            )
+
+    def stream_log(self, effect: StreamLog) -> None:
+        """Sends the job's log from an offset to the asker, and follows it."""
+        found = self._log_of(effect.subject)
+        if found is None or not isinstance(effect.event, Received):
+            return
+        path, feed = found
+        offset = effect.event.message.offset
+        session = effect.event.session
+        self._spawn(
+            (MachineName.SESSION, session),
+            self._follow(session, effect.subject, LogCursor(path, offset, feed)),
+            f"log of {effect.subject} to",
+        )
+
+    async def _follow(self, session: str, job: str, cursor: LogCursor) -> None:
+        try:
+            async for piece in cursor:
+                await self._send_log(
+                    session,
+                    m.Log(job=job, offset=piece.offset, next=piece.next, text=piece.text),
+                )
+            await self._send_log(session, m.LogEnd(job=job, size=cursor.offset))
+        except ConnectionError:
+            log.debug("- log of %s: the reader has gone; it asks again by offset", job)
+        except OffsetRefused as error:
+            self._send(
+                session,
+                m.Error(code=error.code, message=error.sentence, about="log_get", job=job),
+            )
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _snapshot(self, job: str, facts: JobFacts, state: JobState) -> m.JobSnapshot:
+        found = self._log_of(job)
+        results = self._world.get(MachineName.RESULTS, job)
+        held = results.state if results is not None else ResultsState.NONE
+        return m.JobSnapshot(
+            job=job,
+            name=facts.name,
+            state=state,
+            outcome=facts.outcome,
+            problems=facts.problems,
+            stage=facts.stage,
+            stages=facts.stages,
+            log_bytes=found[0].stat().st_size if found is not None and found[0].exists() else 0,
+            results=m.ResultsInfo(
+                state=held,
+                size=facts.results.size,
+                root=facts.results.root,
+                files=facts.results.files,
+            ),
+            submitted_at=self._submitted.get(job, 0.0),
+        )

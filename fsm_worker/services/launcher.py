@@ -1,0 +1,489 @@
+"""How a stage of a job comes to life on this machine, and how it is made to die.
+
+The worker never is the parent of a job's program: for each stage it starts a supervisor
+(`supervisor.py`, a process of its own) that is. The worker may die, and be started again, without
+the program noticing; the supervisor's records tell how it ended. What the worker keeps is a
+`LocalProcess`:
+
+    program ended      wait_exit()  ──► ExitRecord      (its descendants may live on)
+    everything ended   wait_gone()                      (supervisor reaped, nothing left)
+
+Both wait for events: notices on a pipe that the supervisor inherited, and the end of that pipe,
+which is the supervisor's end. `signal()` is a datagram to the supervisor, which walks the tree.
+
+Each launch has a marker, a random word in the environment of all its processes. A supervisor that
+somebody kills leaves a tree without parent; `kill_leftovers()` finds it by that word, and by the
+session of the program for those that overwrote their environment. POSIX only.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import psutil
+
+from fsm_worker.services import supervisor
+
+MARKER = "FSM_WORKER_JOB"
+# Isolated, without site-packages, writing no bytecode: nothing installed later reaches it.
+_INTERPRETER = (sys.executable, "-I", "-S", "-B")
+_LOOK_AGAIN = 0.2  # seconds between two looks at a process whose end is no event here
+
+
+class LaunchFailed(Exception):
+    """Nothing runs: the message is a sentence that names the program and says what to do."""
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """One stage of a job, as a runner made it.
+
+    Args:
+        argv: the program, found through PATH of `env`, and its arguments; no shell sees them.
+        env: the whole environment of the program; the launcher adds its marker.
+        cwd: the working folder of the program; it must exist.
+        log_path: where standard output and error are appended, byte for byte.
+        record_dir: where the supervisor's records go; made if missing, readable by us only.
+        stage: the number of the stage in the job, in the records' names.
+        log_limit: bytes of output that this stage may put into the log; further output is
+            read and dropped, and the log's last line says so.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    log_path: Path
+    record_dir: Path
+    stage: int
+    log_limit: int = 1 << 30
+
+
+class ExitRecord(msgspec.Struct, frozen=True):
+    """How a program ended, as its supervisor wrote it down.
+
+    Args:
+        code: the exit code; None if a signal ended it, or nobody saw its end.
+        signal: the number of the signal that ended it, if one did.
+        started: when it was started, in seconds since the epoch.
+        ended: when its end was seen, in seconds since the epoch.
+        pid: its process id.
+        max_rss_kib: the most memory that it held at once, in KiB; None if nobody saw its end.
+        output_bytes: how much it had written when it ended, kept in the log or not.
+        log_cut: the log does not hold all of that.
+    """
+
+    code: int | None
+    signal: int | None
+    started: float
+    ended: float
+    pid: int
+    max_rss_kib: int | None = None
+    output_bytes: int = 0
+    log_cut: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program ended by itself with code 0."""
+        return self.code == 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody saw the end: the supervisor was killed, the program may be alive."""
+        return self.code is None and self.signal is None
+
+
+class Process(Protocol):
+    """A stage that was started, wherever it runs."""
+
+    @property
+    def pid(self) -> int:
+        """The process id of the program."""
+
+    async def wait_exit(self) -> ExitRecord:
+        """Wait until the program itself ended. Cancelling is safe."""
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the whole tree; never blocks, never raises if nothing is left."""
+
+    async def wait_gone(self) -> None:
+        """Wait until nothing of the stage is left. Cancelling is safe."""
+
+    async def kill_leftovers(self) -> tuple[int, ...]:
+        """Kill all that is left, and return the ids of the processes that would not die."""
+
+
+class Launcher(Protocol):
+    """A place where stages can be started."""
+
+    async def start(
+        self, spec: LaunchSpec, *, on_output: Callable[[], None] | None = None
+    ) -> Process:
+        """Start a stage; `on_output` is called, on the loop, after the log grew.
+
+        Raises:
+            LaunchFailed: the program could not be started.
+        """
+
+
+class _Notice(msgspec.Struct, frozen=True):
+    kind: str
+    pid: int = 0
+    sentence: str = ""
+    record: ExitRecord | None = None
+
+
+class LocalLauncher:
+    """Starts stages on this machine.
+
+    Args:
+        interpreter: the command that runs the supervisor's file.
+    """
+
+    def __init__(self, interpreter: tuple[str, ...] = _INTERPRETER) -> None:
+        self._interpreter = interpreter
+
+    async def start(
+        self, spec: LaunchSpec, *, on_output: Callable[[], None] | None = None
+    ) -> "LocalProcess":
+        """Start a stage; `on_output` is called, on the loop, after the log grew.
+
+        When it is cancelled, what it had started is killed first.
+
+        Raises:
+            LaunchFailed: the program or its folder is missing or may not be used, the records
+                cannot be written, or an earlier start of this stage is still alive.
+        """
+        if not spec.argv:
+            raise LaunchFailed("the runner made an empty argument vector: name a program in it")
+        try:
+            await asyncio.to_thread(_make_folders, spec)
+            process = self._spawn(spec, on_output)
+        except OSError as error:
+            raise LaunchFailed(f"{spec.argv[0]!r} cannot be launched: {error}") from error
+        try:
+            await process.wait_started()
+        except (LaunchFailed, asyncio.CancelledError):
+            await process.kill_leftovers()
+            raise
+        return process
+
+    def _spawn(self, spec: LaunchSpec, on_output: Callable[[], None] | None) -> "LocalProcess":
+        marker = uuid.uuid4().hex
+        errors = spec.record_dir / f"supervisor-{spec.stage}.err"
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            sender, receiver = _control_sockets(spec.record_dir, spec.stage)
+            ours.callback(sender.close)
+            theirs.callback(receiver.close)
+            notices, notices_in = os.pipe()
+            ours.callback(os.close, notices)
+            theirs.callback(os.close, notices_in)
+            # A file without a name: an environment holds secrets, and a pipe might be too small.
+            told = theirs.enter_context(tempfile.TemporaryFile(dir=spec.record_dir))
+            told.write(_spec_for_supervisor(spec, marker))
+            told.seek(0)
+            fds = (notices_in, receiver.fileno())
+            popen = subprocess.Popen(
+                [*self._interpreter, supervisor.__file__, *map(str, fds)],
+                env={**os.environ, MARKER: marker},
+                cwd="/",
+                stdin=told,
+                stdout=subprocess.DEVNULL,
+                stderr=theirs.enter_context(errors.open("wb")),
+                pass_fds=fds,
+                start_new_session=True,
+            )
+            ours.pop_all()
+        return LocalProcess(popen, notices, sender, spec=spec, marker=marker, on_output=on_output)
+
+
+class LocalProcess:
+    """A stage that `LocalLauncher.start` started.
+
+    Attributes:
+        pid: the process id of the program.
+        supervisor_pid: the process id of its supervisor.
+    """
+
+    def __init__(
+        self,
+        popen: subprocess.Popen[bytes],
+        notices: int,
+        control: socket.socket,
+        *,
+        spec: LaunchSpec,
+        marker: str,
+        on_output: Callable[[], None] | None,
+    ) -> None:
+        self.pid = 0
+        self.supervisor_pid = popen.pid
+        self._popen = popen
+        self._notices = notices
+        self._control = control
+        self._spec = spec
+        self._marker = marker
+        self._on_output = on_output
+        self._launched = time.time()
+        self._program: psutil.Process | None = None
+        self._refusal = ""
+        self._record: ExitRecord | None = None
+        self._gone = False  # the supervisor saw the last of the tree go
+        self._rest = b""
+        self._answered = asyncio.Event()
+        self._exited = asyncio.Event()
+        self._ended = asyncio.Event()
+        os.set_blocking(notices, False)
+        asyncio.get_running_loop().add_reader(notices, self._read_notices)
+
+    async def wait_started(self) -> None:
+        """Wait until the program runs.
+
+        Raises:
+            LaunchFailed: it does not, and never will.
+        """
+        await self._answered.wait()
+        if self._refusal:
+            raise LaunchFailed(self._refusal)
+
+    async def wait_exit(self) -> ExitRecord:
+        """Wait until the program itself ended; its descendants may be alive. Cancelling is safe.
+
+        Where the supervisor was killed before, the record is `lost`: call `kill_leftovers`.
+        """
+        await self._exited.wait()
+        if self._record is None:
+            self._record = await asyncio.to_thread(self._read_record)
+        return self._record
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the whole tree; for SIGKILL, until nothing of it is left.
+
+        Never blocks and never raises. Nothing happens when all are gone; when the supervisor was
+        killed, or is stopped and has ten commands waiting, only `kill_leftovers` reaches the tree.
+        """
+        with contextlib.suppress(OSError):
+            self._control.send(json.dumps({"signal": int(signum)}).encode())
+
+    async def wait_gone(self) -> None:
+        """Wait until neither the supervisor nor any descendant is left. Cancelling is safe."""
+        await self._reaped()
+        while not self._gone:
+            left = await asyncio.to_thread(self._find_leftovers)
+            self._gone = not left
+            for process in left:
+                await _end_of(process)
+
+    async def kill_leftovers(self, *, grace: float = 5.0) -> tuple[int, ...]:
+        """Kill all that is left of the stage, the program included if it still runs.
+
+        Args:
+            grace: seconds to wait for the dead, half of them for the supervisor to do it.
+
+        Returns:
+            The ids of the processes that would not die; none means that all is gone and reaped.
+        """
+        self.signal(signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace / 2):
+                await self._ended.wait()
+        survivors: tuple[int, ...] = ()
+        if not self._gone:
+            survivors = await asyncio.to_thread(self._kill_directly, grace / 2)
+        if not survivors:
+            await self._reaped()
+            self._gone = True
+        return survivors
+
+    def detach(self) -> None:
+        """Stop watching, and leave the supervisor and its tree to whoever comes next."""
+        if not self._ended.is_set():
+            self._stop_watching()
+            self._popen.returncode = 0  # else Python says at exit that it was forgotten
+
+    def _read_notices(self) -> None:
+        try:
+            data = os.read(self._notices, 65536)
+        except BlockingIOError:
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        notices = [msgspec.json.decode(line, type=_Notice) for line in lines]
+        for notice in notices:
+            self._take(notice)
+        if not data:
+            self._supervisor_ended()
+        elif self._on_output is not None and any(notice.kind == "output" for notice in notices):
+            self._on_output()
+
+    def _take(self, notice: _Notice) -> None:
+        match notice.kind:
+            case "started":
+                self.pid = notice.pid
+                with contextlib.suppress(psutil.Error):
+                    self._program = psutil.Process(notice.pid)
+                self._answered.set()
+            case "failed":
+                self._refusal = notice.sentence
+                self._gone = True
+            case "exited":
+                self._record = notice.record
+                self._exited.set()
+            case "gone":
+                self._gone = True
+
+    def _supervisor_ended(self) -> None:
+        self._stop_watching()
+        self._popen.poll()
+        if not self.pid and not self._refusal:
+            self._refusal = (
+                f"the supervisor of {self._spec.argv[0]!r} ended before it started the program:"
+                f" see supervisor-{self._spec.stage}.err in {self._spec.record_dir}"
+            )
+        for event in (self._answered, self._exited, self._ended):
+            event.set()
+
+    def _stop_watching(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._notices)
+        os.close(self._notices)
+        self._control.close()
+
+    async def _reaped(self) -> None:
+        await self._ended.wait()
+        # The pipe closes an instant before the process can be waited for.
+        await asyncio.to_thread(self._popen.wait)
+
+    def _read_record(self) -> ExitRecord:
+        path = supervisor.record_path(self._spec.record_dir, "exit", self._spec.stage)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=ExitRecord)
+        except (OSError, msgspec.DecodeError):
+            return ExitRecord(
+                code=None, signal=None, started=self._launched, ended=time.time(), pid=self.pid
+            )
+
+    def _find_leftovers(self) -> list[psutil.Process]:
+        parent = self.supervisor_pid if self._popen.returncode is None else None
+        return find_leftovers(self._marker, parent, self._program)
+
+    def _kill_directly(self, patience: float) -> tuple[int, ...]:
+        deadline = time.monotonic() + patience
+        while left := self._find_leftovers():
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=0.1)
+            if time.monotonic() > deadline:
+                return tuple(process.pid for process in self._find_leftovers())
+        if self._popen.poll() is None:  # stopped, or stuck: it has nobody to stay for
+            self._popen.kill()
+            try:
+                self._popen.wait(patience)
+            except subprocess.TimeoutExpired:
+                return (self.supervisor_pid,)
+            return self._kill_directly(patience)  # what it may have been starting just then
+        return ()
+
+
+def find_leftovers(
+    marker: str, supervisor_pid: int | None, program: psutil.Process | None
+) -> list[psutil.Process]:
+    """Return the living processes of one launch, without its supervisor.
+
+    Args:
+        marker: the word in the environment of each of them, unless it was overwritten.
+        supervisor_pid: the supervisor while it is not reaped: its descendants belong to it.
+        program: the job's program, dead or alive: so do the members of its session, unless its
+            process id has come to belong to a stranger.
+    """
+    session = None
+    if program is not None and (program.is_running() or not psutil.pid_exists(program.pid)):
+        session = program.pid
+    candidates: dict[int, psutil.Process] = {}
+    parents: dict[int, int] = {}
+    ours = set() if supervisor_pid is None else {supervisor_pid}
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            parents[pid] = process.ppid()
+            candidates[pid] = process
+            if os.getsid(pid) == session or process.environ().get(MARKER) == marker:
+                ours.add(pid)
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return [candidates[pid] for pid in ours - {supervisor_pid, os.getpid()} if pid in candidates]
+
+
+async def _end_of(process: psutil.Process) -> None:
+    ended = asyncio.Event()
+    try:
+        fd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):
+        await asyncio.sleep(_LOOK_AGAIN)  # this system tells nobody but the parent
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_reader(fd, ended.set)
+    try:
+        if process.is_running():  # the descriptor is not that of a stranger with the same id
+            await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def _make_folders(spec: LaunchSpec) -> None:
+    spec.record_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    spec.log_path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _spec_for_supervisor(spec: LaunchSpec, marker: str) -> bytes:
+    told = supervisor.Spec(
+        argv=list(spec.argv),
+        env={**spec.env, MARKER: marker},
+        cwd=str(spec.cwd.absolute()),
+        log_path=str(spec.log_path.absolute()),
+        record_dir=str(spec.record_dir.absolute()),
+        stage=spec.stage,
+        log_limit=spec.log_limit,
+        marker=marker,
+    )
+    return json.dumps(told._asdict()).encode()
+
+
+def _control_sockets(record_dir: Path, stage: int) -> tuple[socket.socket, socket.socket]:
+    with contextlib.ExitStack() as undo:
+        folder = os.open(record_dir, os.O_RDONLY | os.O_DIRECTORY)
+        undo.callback(os.close, folder)
+        # A socket's path has room for 108 bytes (unix(7)); a descriptor's name is short.
+        short = Path(f"/proc/self/fd/{folder}")
+        path = (short if short.exists() else record_dir) / supervisor.control_name(stage)
+        sender, receiver = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+        with contextlib.ExitStack() as unless_good:
+            unless_good.callback(sender.close)
+            unless_good.callback(receiver.close)
+            sender.setblocking(False)
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                sender.connect(str(path))
+                raise LaunchFailed(
+                    f"stage {stage} in {record_dir} has a live supervisor: end that one first"
+                )
+            path.unlink(missing_ok=True)
+            receiver.bind(str(path))
+            path.chmod(0o600)
+            sender.connect(str(path))
+            unless_good.pop_all()
+    return sender, receiver

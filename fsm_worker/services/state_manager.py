@@ -1,0 +1,153 @@
+"""The worker's registration, and what it publishes about itself.
+
+One builder makes the registration, so registering again says the same words. The status that peers
+see is a function of the machines; nothing here stores one.
+"""
+
+import logging
+from collections.abc import Callable
+
+from fsm_worker.effects import (
+    Leave,
+    PublishStatus,
+    ReportSignalling,
+    SendRegistration,
+    SendWorkerStatus,
+)
+from fsm_worker.events import ProbeSucceeded, Received
+from fsm_worker.machines.worker import published_status
+from fsm_worker.machines.world import World
+from protocol import messages as m
+from protocol.lifecycle import WorkerState
+from protocol.signaling import FromPeer, Metadata, Register, UpdateMetadata
+from protocol.table import MachineName
+
+log = logging.getLogger(__name__)
+
+TAGS = ("fsm-worker",)
+_THE_WORKER = "worker"
+
+
+class StateManager:
+    """Speaks about the worker as a whole.
+
+    Args:
+        world: whose machines are published.
+        name: of the worker, for people.
+        peer: its peer id in the room.
+        send: the signaling port.
+        tell: sends a message to a session.
+        say: shows a line to the operator.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        name: str,
+        send: Callable[[FromPeer], None],
+        tell: Callable[[str, m.Message], None],
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._world = world
+        self._name = name
+        self._send = send
+        self._tell = tell
+        self._say = say
+        self._peer = ""
+        self._room = ""
+        self._token = ""
+        self._id_token = ""
+        self.capabilities = m.Capabilities()
+
+    # --- ports -----------------------------------------------------------------------------
+
+    def join(self, *, peer: str, room: str, token: str, id_token: str = "") -> None:
+        """Sets what the registration says: who we are, and which room.
+
+        Args:
+            peer: our peer id.
+            room: id of the room.
+            token: that lets a peer into the room.
+            id_token: that proves our peer id, where the server gave one.
+        """
+        self._peer, self._room, self._token, self._id_token = peer, room, token, id_token
+
+    @property
+    def status(self) -> str:
+        """The worker's status in sleap-rtc's four words."""
+        worker = self._world.get(MachineName.WORKER, _THE_WORKER)
+        return published_status(worker.state if worker is not None else WorkerState.STARTING)
+
+    def registration(self) -> Register:
+        """The words that join the room; the same for the same machines."""
+        return Register(
+            peer_id=self._peer,
+            room_id=self._room,
+            token=self._token,
+            id_token=self._id_token or None,
+            role="worker",
+            metadata=self._metadata(),
+        )
+
+    def _metadata(self) -> Metadata:
+        gpus = self.capabilities.gpus
+        return Metadata(
+            tags=TAGS,
+            properties={
+                "status": self.status,
+                "worker_name": self._name,
+                "hostname": self.capabilities.hostname,
+                "gpu_model": gpus[0].model if gpus else "",
+                "gpu_memory_mb": gpus[0].memory_mb if gpus else 0,
+                "cuda_version": gpus[0].cuda if gpus else "",
+                "runners": list(self.capabilities.runners),
+            },
+        )
+
+    # --- effects ---------------------------------------------------------------------------
+
+    def send_registration(self, effect: SendRegistration) -> None:
+        """Joins the room."""
+        del effect
+        self._send(self.registration())
+
+    def publish_status(self, effect: PublishStatus) -> None:
+        """Tells the room and every session."""
+        if isinstance(effect.event, ProbeSucceeded):
+            self.capabilities = effect.event.capabilities
+        log.info("= worker is %s %s", effect.after, effect.facts.reason)
+        self._send(UpdateMetadata(peer_id=self._peer, metadata=self._metadata()))
+        for session in self._world.live(MachineName.SESSION):
+            self._tell(session.subject, self._status_for(session.facts.key))
+
+    def send_worker_status(self, effect: SendWorkerStatus) -> None:
+        """Answers `worker_get`."""
+        if isinstance(effect.event, Received):
+            self._tell(effect.subject, self._status_for(effect.event.key))
+
+    def _status_for(self, key: str) -> m.WorkerStatus:
+        worker = self._world.get(MachineName.WORKER, _THE_WORKER)
+        if worker is None:
+            return m.WorkerStatus(name=self._name, state=WorkerState.STARTING)
+        job = self._world.get(MachineName.JOB, worker.facts.slot)
+        mine = job is not None and job.facts.owner == key
+        return m.WorkerStatus(
+            name=self._name,
+            state=worker.state,
+            job=worker.facts.slot if mine else "",
+            reason=worker.facts.reason,
+            capabilities=self.capabilities,
+        )
+
+    def report_signalling(self, effect: ReportSignalling) -> None:
+        """Tells the operator that the server refuses this worker."""
+        self._say(f"The signaling server refuses this worker: {effect.facts.reason}")
+
+    def leave(self, effect: Leave) -> None:
+        """Tells the operator that the worker's run is over."""
+        self._say(f"The worker has stopped{_because(effect.facts.reason)}.")
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""

@@ -1,0 +1,33 @@
+"""What the operator of a worker may choose; the defaults suit a test as well as a lab."""
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fsm_worker.events import Timer
+from fsm_worker.folders import state_folder
+from protocol.proof import SessionString
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """Settings of one worker process.
+
+    Args:
+        state: folder of its key, its clients, its journal and its jobs.
+        name: for people.
+        ice_servers: STUN and TURN URLs; none gathers host candidates only.
+        sleap_nn: the `sleap-nn` program; None takes the one on the PATH, if there is one.
+        timers: seconds by timer, instead of the defaults.
+        say: shows a line to the operator.
+        ready: hears how clients get here, once the room is entered.
+    """
+
+    state: Path = field(default_factory=lambda: state_folder("worker"))
+    name: str = field(default_factory=socket.gethostname)
+    ice_servers: tuple[str, ...] = ()
+    sleap_nn: Path | None = None
+    timers: Mapping[Timer, float] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda _line: None
+    ready: Callable[[SessionString], None] = lambda _session: None

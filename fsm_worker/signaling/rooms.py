@@ -1,0 +1,319 @@
+"""Who is in which room. Pure: no I/O, no event loop, and the clocks are given.
+
+Laws:
+
+- A peer id is held by one registration at a time. Another one replaces it only if both proved the
+  same user name; a registration without a proven name cannot be replaced at all.
+- What a registration may do ends when it is replaced: from then on each call with it is refused,
+  and leaving with it removes nothing. So a socket that closes late never takes its successor with
+  it.
+- Peers see only peers of their own room.
+- A room that was empty for `empty_room_s` does not exist any more, whether or not it was swept.
+"""
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from fsm_worker.signaling.discovery import check_filters, passes
+from fsm_worker.signaling.limits import Limits
+from protocol.signaling import Filters, Metadata, PeerInfo, Room, SignalingCode, SignalingRefused
+
+
+class Registration:
+    """One peer in one room, as one connection registered it; equal only to itself.
+
+    Attributes:
+        room_id: the room.
+        peer_id: its name there.
+        username: the name that an id_token proved, or `None`.
+        role: what it says that it is: "worker", "client", …
+        metadata: what it publishes.
+        size: bytes of that as JSON.
+        connected_at: seconds since 1970.
+    """
+
+    __slots__ = ("connected_at", "metadata", "peer_id", "role", "room_id", "size", "username")
+
+    def __init__(self, room_id: str, peer_id: str, username: str | None, at: float) -> None:
+        self.room_id = room_id
+        self.peer_id = peer_id
+        self.username = username
+        self.connected_at = at
+        self.role = ""
+        self.metadata = Metadata()
+        self.size = 0
+
+    def info(self) -> PeerInfo:
+        """What other peers of the room may know of it."""
+        return PeerInfo(
+            peer_id=self.peer_id,
+            role=self.role,
+            metadata=self.metadata,
+            connected_at=self.connected_at,
+        )
+
+
+class _Room:
+    __slots__ = ("empty_since", "owner", "peers", "token")
+
+    def __init__(self, owner: str, token: str, now: float) -> None:
+        self.owner = owner
+        self.token = token
+        self.peers: dict[str, Registration] = {}
+        self.empty_since = now
+
+    def opens_for(self, token: str | None, username: str | None) -> bool:
+        if token:
+            given = token.encode("utf-8", "surrogatepass")
+            return hmac.compare_digest(given, self.token.encode())
+        return username is not None and username == self.owner
+
+
+class Rooms:
+    """The registry of one server.
+
+    Args:
+        limits: how much it takes.
+        clock: monotonic seconds, for expiry.
+        wall: seconds since 1970, for `connected_at`.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._wall = wall
+        self._rooms: dict[str, _Room] = {}
+
+    @property
+    def room_count(self) -> int:
+        """How many rooms there are, those not swept yet included."""
+        return len(self._rooms)
+
+    @property
+    def peer_count(self) -> int:
+        """How many peers are in all rooms together."""
+        return sum(len(room.peers) for room in self._rooms.values())
+
+    def create(self, owner: str) -> Room:
+        """A new empty room.
+
+        Raises:
+            SignalingRefused: `too_many_rooms`.
+        """
+        self.sweep()
+        if len(self._rooms) >= self._limits.rooms:
+            raise SignalingRefused(
+                SignalingCode.TOO_MANY_ROOMS,
+                f"this server holds {self._limits.rooms} rooms already: try again later",
+            )
+        room_id, token = secrets.token_hex(8), secrets.token_urlsafe(24)
+        self._rooms[room_id] = _Room(owner, token, self._clock())
+        return Room(room_id=room_id, token=token)
+
+    def sweep(self) -> int:
+        """Forgets rooms that were empty for long enough; says how many."""
+        now = self._clock()
+        gone = [name for name, room in self._rooms.items() if self._expired(room, now)]
+        for name in gone:
+            del self._rooms[name]
+        return len(gone)
+
+    def enter(
+        self,
+        room_id: str,
+        peer_id: str,
+        *,
+        token: str | None = None,
+        username: str | None = None,
+        role: str = "peer",
+        metadata: Metadata | None = None,
+    ) -> tuple[Registration, Registration | None]:
+        """Registers a peer; all or nothing.
+
+        Args:
+            room_id: the room.
+            peer_id: the name to be known by in the room.
+            token: the room's token; may be left out by the room's creator.
+            username: the proven name of the caller, or `None`.
+            role: what it says that it is.
+            metadata: what it publishes.
+
+        Returns:
+            The registration, and the one of the same user that it replaced, if any.
+
+        Raises:
+            SignalingRefused: `malformed` (the peer id), `room_not_found`, `wrong_token`,
+                `peer_id_taken`, `room_full` or `too_large`.
+        """
+        self._check_name(peer_id)
+        room = self._room(room_id)
+        if not room.opens_for(token, username):
+            raise SignalingRefused(
+                SignalingCode.WRONG_TOKEN,
+                "the token does not open this room: ask its owner for a new session string",
+            )
+        holder = room.peers.get(peer_id)
+        if holder is not None and (username is None or holder.username != username):
+            raise SignalingRefused(
+                SignalingCode.PEER_ID_TAKEN,
+                f"another peer is {peer_id!r} in this room: take another name, or wait a minute "
+                "if it was yours and its connection broke",
+            )
+        if holder is None and len(room.peers) >= self._limits.peers_per_room:
+            raise SignalingRefused(
+                SignalingCode.ROOM_FULL,
+                f"the room holds {self._limits.peers_per_room} peers already: try again later",
+            )
+        registration = Registration(room_id, peer_id, username, self._wall())
+        self._publish(room, registration, role, metadata or Metadata())
+        room.peers[peer_id] = registration
+        return registration, holder
+
+    def leave(self, registration: Registration) -> bool:
+        """Takes a peer out of its room; says whether it was still in there."""
+        room = self._rooms.get(registration.room_id)
+        if room is None or room.peers.get(registration.peer_id) is not registration:
+            return False
+        del room.peers[registration.peer_id]
+        room.empty_since = self._clock()
+        return True
+
+    def publish(self, registration: Registration, role: str, metadata: Metadata) -> None:
+        """Replaces what a peer says of itself.
+
+        Raises:
+            SignalingRefused: `superseded` or `too_large`.
+        """
+        self._publish(self._current(registration), registration, role, metadata)
+
+    def merge(self, registration: Registration, metadata: Metadata) -> Metadata:
+        """Unites tags, puts new properties over old ones, and returns what is published now.
+
+        Raises:
+            SignalingRefused: `superseded` or `too_large`.
+        """
+        before = registration.metadata
+        merged = Metadata(
+            tags=tuple(dict.fromkeys(before.tags + metadata.tags)),
+            properties={**before.properties, **metadata.properties},
+        )
+        self._publish(self._current(registration), registration, registration.role, merged)
+        return merged
+
+    def others(self, registration: Registration) -> tuple[PeerInfo, ...]:
+        """All peers of the room but this one, in the order in which they came.
+
+        Raises:
+            SignalingRefused: `superseded`.
+        """
+        room = self._current(registration)
+        return tuple(peer.info() for peer in room.peers.values() if peer is not registration)
+
+    def discover(self, registration: Registration, filters: Filters) -> tuple[PeerInfo, ...]:
+        """Those of the others that a filter lets pass.
+
+        Raises:
+            SignalingRefused: `superseded`, `not_in_room` or `malformed` (an unknown operator).
+        """
+        if filters.room_id and filters.room_id != registration.room_id:
+            raise SignalingRefused(
+                SignalingCode.NOT_IN_ROOM, "only peers of your own room are listed: register there"
+            )
+        check_filters(filters)
+        return tuple(info for info in self.others(registration) if passes(info, filters))
+
+    def find(self, registration: Registration, target: str) -> Registration:
+        """Another peer of the same room, by name.
+
+        Raises:
+            SignalingRefused: `superseded` or `no_such_peer`.
+        """
+        found = self._current(registration).peers.get(target)
+        if found is None:
+            raise SignalingRefused(
+                SignalingCode.NO_SUCH_PEER,
+                f"nobody in this room is {target[:128]!r}: it may have left, discover peers again",
+            )
+        return found
+
+    def is_current(self, registration: Registration) -> bool:
+        """Whether this registration still holds its peer id."""
+        room = self._rooms.get(registration.room_id)
+        return room is not None and room.peers.get(registration.peer_id) is registration
+
+    def token_for(self, registration: Registration) -> str:
+        """The token of a room, for a peer that is in it."""
+        return self._current(registration).token
+
+    def of_user(self, username: str, peer_id: str) -> tuple[Registration, ...]:
+        """The registrations under this peer id that this user made, in any room."""
+        held = (room.peers.get(peer_id) for room in self._rooms.values())
+        return tuple(peer for peer in held if peer is not None and peer.username == username)
+
+    def delete(self, room_id: str, username: str) -> tuple[Registration, ...]:
+        """Removes a room; returns who was in it.
+
+        Raises:
+            SignalingRefused: `room_not_found`, or `not_authorised` if another user made it.
+        """
+        room = self._room(room_id)
+        if room.owner != username:
+            raise SignalingRefused(
+                SignalingCode.NOT_AUTHORISED, "only the user who made a room removes it"
+            )
+        del self._rooms[room_id]
+        return tuple(room.peers.values())
+
+    def _room(self, room_id: str) -> _Room:
+        room = self._rooms.get(room_id)
+        if room is None or self._expired(room, self._clock()):
+            raise SignalingRefused(
+                SignalingCode.ROOM_NOT_FOUND,
+                "there is no such room (an empty one is kept for "
+                f"{self._limits.empty_room_s / 3600:g} h): ask its owner for a new session string",
+            )
+        return room
+
+    def _expired(self, room: _Room, now: float) -> bool:
+        return not room.peers and now - room.empty_since >= self._limits.empty_room_s
+
+    def _current(self, registration: Registration) -> _Room:
+        if not self.is_current(registration):
+            raise SignalingRefused(
+                SignalingCode.SUPERSEDED,
+                "this connection no longer holds its peer id: register on a new one",
+            )
+        return self._rooms[registration.room_id]
+
+    def _publish(
+        self, room: _Room, registration: Registration, role: str, metadata: Metadata
+    ) -> None:
+        if len(role) > 32:
+            raise SignalingRefused(SignalingCode.TOO_LARGE, "a role has at most 32 characters")
+        size = len(msgspec.json.encode(metadata))
+        rest = sum(peer.size for name, peer in room.peers.items() if name != registration.peer_id)
+        if size > self._limits.peer_metadata or rest + size > self._limits.room_metadata:
+            raise SignalingRefused(
+                SignalingCode.TOO_LARGE,
+                f"metadata of {size} bytes: a peer may publish {self._limits.peer_metadata}, "
+                f"all of a room together {self._limits.room_metadata}",
+            )
+        registration.role = role
+        registration.metadata = metadata
+        registration.size = size
+
+    def _check_name(self, peer_id: str) -> None:
+        if not peer_id or len(peer_id) > self._limits.peer_id_length or not peer_id.isprintable():
+            raise SignalingRefused(
+                SignalingCode.MALFORMED,
+                f"a peer id has 1 to {self._limits.peer_id_length} printable characters",
+            )

@@ -1,0 +1,100 @@
+"""A worker, a signaling server and clients, all real, for tests of whole flows."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from fsm_worker.client.connection import WorkerConnection
+from fsm_worker.events import Timer
+from fsm_worker.identity import Identity
+from fsm_worker.services.archive import PackedArchive, pack
+from fsm_worker.settings import WorkerSettings
+from fsm_worker.signaling.server import SignalingServer
+from fsm_worker.worker_class import RTCWorkerClient
+from protocol import messages as m
+from protocol.lifecycle import JobState
+from protocol.proof import SessionString
+
+FINAL = {JobState.DONE, JobState.REJECTED}
+
+
+class Lab:
+    """One worker in a room of one server, in this process."""
+
+    def __init__(self, folder: Path, worker: RTCWorkerClient, session: SessionString) -> None:
+        self.folder = folder
+        self.worker = worker
+        self.session = session
+        self.identity = Identity.load(folder / "client.key")
+
+    @contextlib.asynccontextmanager
+    async def client(
+        self, identity: Identity | None = None, **options: object
+    ) -> AsyncIterator[WorkerConnection]:
+        """A client; the same key every time unless another is given."""
+        async with WorkerConnection.open(
+            self.session, identity or self.identity, **options
+        ) as connection:
+            yield connection
+
+    def package(self, script: str, **files: bytes | str) -> PackedArchive:
+        """Packs a script and files as a client does."""
+        folder = self.folder / f"package-{secrets.token_hex(4)}"
+        folder.mkdir()
+        (folder / "train-script.sh").write_text(script)
+        for name, content in files.items():
+            path = folder / name.replace("__", ".")
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return pack(folder, folder.with_suffix(".zip"))
+
+
+@contextlib.asynccontextmanager
+async def open_lab(
+    folder: Path,
+    *,
+    timers: dict[Timer, float] | None = None,
+    adjust: Callable[[RTCWorkerClient], None] = lambda _worker: None,
+) -> AsyncIterator[Lab]:
+    """Server and worker, until the block ends; then the worker must stop by itself."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[SessionString] = loop.create_future()
+    async with SignalingServer() as server:
+        worker = RTCWorkerClient(
+            settings=WorkerSettings(
+                state=folder / "worker", name="lab", timers=timers or {}, ready=ready.set_result
+            )
+        )
+        adjust(worker)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(worker.run_worker(None, "ws://127.0.0.1", server.port))
+            try:
+                async with asyncio.timeout(10):
+                    session = await ready
+                yield Lab(folder, worker, session)
+            finally:
+                worker.terminate()
+                worker.terminate()
+                worker.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(20):
+                        await asyncio.shield(running)
+                if not running.done():
+                    running.cancel()
+                    raise AssertionError("the worker did not stop")
+
+
+async def until_final(connection: WorkerConnection, job: str) -> list[m.Message]:
+    """All news up to the job's end."""
+    heard: list[m.Message] = []
+    async for message in connection.news():
+        heard.append(message)
+        if isinstance(message, m.JobStateChanged) and message.job == job and message.state in FINAL:
+            return heard
+    raise AssertionError("the news ended before the job")
+
+
+def job_id() -> str:
+    """A fresh job id."""
+    return f"job-{secrets.token_hex(6)}"

@@ -1,0 +1,1 @@
+"""The wire: what may be said, byte by byte."""
