@@ -4,12 +4,13 @@ Laws:
 
 - A self-loop is not drawn: the grid has it.
 - Events that lead from one state to another share one arrow.
-- What several states do alike is drawn once, from a frame around them, where that saves ink.
-- A machine with more arrows than one picture holds gets two: how it goes, which reaches every state,
-  and what else can fail or run out of time.
+- What several states do alike is drawn once where that saves ink: from a frame around them, or
+  from a box that lists them where a frame would hide its labels.
+- A machine with more arrows than one picture holds gets two: how it goes, which reaches every
+  state, and what else can fail or run out of time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ MOST_ARROWS = 16
 TROUBLE = ("closed", "expired", "failed", "lost", "refused")
 #: A frame must save so much ink (an arrow is two, a label one) to be worth its own lines.
 _WORTH = 4
+#: Labels that fit on an arrow from a frame's edge: Mermaid lets the next state cover longer ones.
+_SHORT = 2
 
 Frame = tuple[StrEnum, ...]
 
@@ -74,39 +77,41 @@ def _moves(table: Table[Any, Any]) -> Iterator[Move]:
         name = event_name(row.on)
         label = f"timer {row.on.value}" if isinstance(row.on, Timer) else name
         for source in row.sources:
+            if row.to is None or row.to is source:
+                continue
             move = Move(source, row.to, name, label, bool(row.guards))
-            if row.to is not None and row.to is not source and move not in seen:
+            if move not in seen:
                 seen.add(move)
                 yield move
 
 
-def _picture(table: Table[Any, Any], title: str, moves: Iterable[Move]) -> Picture:
-    states = tuple(table.states)
-    alike: dict[tuple[StrEnum, str], set[StrEnum]] = {}
-    guarded: set[tuple[StrEnum, str]] = set()
-    for move in moves:
-        alike.setdefault((move.target, move.label), set()).add(move.source)
-        if move.guarded:
-            guarded.add((move.target, move.label))
-    shared = {
-        (target, f"{label}?" if (target, label) in guarded else label): tuple(
-            sorted(sources, key=states.index)
-        )
-        for (target, label), sources in alike.items()
-    }
+def _picture(table: Table[Any, Any], title: str, moves: Sequence[Move]) -> Picture:
+    states: Frame = tuple(table.states.__members__.values())
     frames: tuple[Frame, ...] = ()
-    arrows = _arrows(shared, frames, states)
+    arrows = _arrows(moves, frames, states)
+    alike = dict.fromkeys(sources for _, sources in _alike(moves, states))
     while True:
         tried = [
             (_ink(arrows) - _ink(drawn), frame, drawn)
-            for frame in dict.fromkeys(shared.values())
+            for frame in alike
             if len(frame) > 1 and all(_apart(frame, other) for other in frames)
-            for drawn in [_arrows(shared, (*frames, frame), states)]
+            for drawn in [_arrows(moves, (*frames, frame), states)]
+            if len(frame) > 2 or _framed(frame, frames, drawn)
         ]
         saved, frame, drawn = max(tried, key=lambda choice: choice[0], default=(0, (), ()))
         if saved < _WORTH:
             return Picture(title, arrows, _mermaid(table, frames, arrows))
         frames, arrows = (*frames, frame), drawn
+
+
+def _alike(
+    moves: Sequence[Move], states: Sequence[StrEnum]
+) -> list[tuple[tuple[StrEnum, str], Frame]]:
+    """By target and label: the states that this event leads from."""
+    sources: dict[tuple[StrEnum, str], set[StrEnum]] = {}
+    for move in moves:
+        sources.setdefault((move.target, move.label), set()).add(move.source)
+    return [(key, tuple(sorted(some, key=states.index))) for key, some in sources.items()]
 
 
 def _apart(one: Frame, other: Frame) -> bool:
@@ -119,65 +124,62 @@ def _ink(arrows: Sequence[Arrow]) -> int:
 
 
 def _arrows(
-    shared: Mapping[tuple[StrEnum, str], Frame],
-    frames: Sequence[Frame],
-    states: Sequence[StrEnum],
+    moves: Sequence[Move], frames: Sequence[Frame], states: Sequence[StrEnum]
 ) -> tuple[Arrow, ...]:
     """Arrows by their start, then by their target; labels keep the table's order."""
+    guarded = {(move.source, move.target, move.label) for move in moves if move.guarded}
     labels: dict[tuple[Frame, StrEnum], list[str]] = {}
-    for (target, label), sources in shared.items():
+    for (target, label), sources in _alike(moves, states):
         left = set(sources)
+        starts: list[Frame] = []
         for frame in sorted(frames, key=len, reverse=True):
             if set(frame) <= left:
                 left -= set(frame)
-                labels.setdefault((frame, target), []).append(label)
-        for state in sources:
-            if state in left:
-                labels.setdefault(((state,), target), []).append(label)
+                starts.append(frame)
+        for start in (*starts, *((state,) for state in sources if state in left)):
+            asks = any((state, target, label) in guarded for state in start)
+            labels.setdefault((start, target), []).append(f"{label}?" if asks else label)
+    drawn = [Arrow(start, target, tuple(texts)) for (start, target), texts in labels.items()]
     return tuple(
-        Arrow(start, target, tuple(texts))
-        for (start, target), texts in sorted(
-            labels.items(),
-            key=lambda item: (
-                states.index(item[0][0][0]),
-                -len(item[0][0]),
-                states.index(item[0][1]),
+        sorted(
+            drawn,
+            key=lambda arrow: (
+                states.index(arrow.start[0]),
+                -len(arrow.start),
+                states.index(arrow.target),
             ),
         )
     )
 
 
-def _mermaid(
-    table: Table[Any, Any], frames: Sequence[Frame], arrows: Sequence[Arrow]
-) -> str:
+def _framed(frame: Frame, frames: Sequence[Frame], arrows: Sequence[Arrow]) -> bool:
+    """Whether a frame is drawn around its states; otherwise a box lists them."""
+    held = set(frame)
+    return (
+        not any(set(other) < held for other in frames)
+        and any({*arrow.start, arrow.target} <= held for arrow in arrows)
+        and all(len(arrow.labels) <= _SHORT for arrow in arrows if arrow.start == frame)
+    )
+
+
+def _mermaid(table: Table[Any, Any], frames: Sequence[Frame], arrows: Sequence[Arrow]) -> str:
     names = {frame: f"any{number}" for number, frame in enumerate(frames, 1)}
     lines = ["stateDiagram-v2"]
-    placed: set[StrEnum] = set()
-    outer = [frame for frame in frames if not any(set(frame) < set(other) for other in frames)]
-    for frame in outer:
-        lines += _framed(frame, frames, names)
-        placed |= set(frame)
+    for frame, name in names.items():
+        states = [state.value for state in frame]
+        if _framed(frame, frames, arrows):
+            lines += [f'state "any of these" as {name} {{', *(f"    {s}" for s in states), "}"]
+        else:
+            lines.append(f'state "any of<br/>{"<br/>".join(states)}" as {name}')
     drawn = {state for arrow in arrows for state in (*arrow.start, arrow.target)}
     if table.initial in drawn:
         lines.append(f"[*] --> {table.initial.value}")
     for start, target, labels in arrows:
-        name = start[0].value if len(start) == 1 else names[start]
-        lines.append(f"{name} --> {target.value}: {'<br/>'.join(labels)}")
+        source = start[0].value if len(start) == 1 else names[start]
+        lines.append(f"{source} --> {target.value}: {'<br/>'.join(labels)}")
     lines += [
         f"{state.value} --> [*]"
         for state in table.states
         if state in table.final and state in drawn
     ]
     return "\n    ".join(lines) + "\n"
-
-
-def _framed(frame: Frame, frames: Sequence[Frame], names: Mapping[Frame, str]) -> Iterator[str]:
-    """The block of one frame, with the frames inside it."""
-    inner = [other for other in frames if set(other) < set(frame)]
-    yield f'state "any of these" as {names[frame]} {{'
-    for other in inner:
-        if not any(set(other) < set(between) for between in inner):
-            yield from (f"    {line}" for line in _framed(other, frames, names))
-    held = {state for other in inner for state in other}
-    yield from (f"    {state.value}" for state in frame if state not in held)
-    yield "}"

@@ -459,6 +459,18 @@ class SendRegistration(Effect, frozen=True, kw_only=True):
     owner = Owner.STATE_MANAGER
 
 
+class AnnounceStatus(Effect, frozen=True, kw_only=True):
+    """Tell the room what has changed."""
+
+    owner = Owner.STATE_MANAGER
+
+
+class ReportReady(Effect, frozen=True, kw_only=True):
+    """Tell the operator how clients get here."""
+
+    owner = Owner.STATE_MANAGER
+
+
 class PingServer(Effect, frozen=True, kw_only=True):
     """Ask the server for a sign of life."""
 

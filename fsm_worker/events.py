@@ -432,6 +432,10 @@ class RecvRefusal(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class StatusChanged(Event, frozen=True, kw_only=True):
+    """What the room should know of this worker has changed."""
+
+
 class SignalArrived(Event, frozen=True, kw_only=True):
     """Any frame from the server, pings included."""
 

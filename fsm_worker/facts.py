@@ -30,7 +30,6 @@ class LinkFacts(Struct, frozen=True, kw_only=True):
     """Facts of one link."""
 
     peer: str = ""  # peer id at the signaling server
-    dialled: bool = False  # this side made the offer
     greeted: bool = False  # the peer's hello was taken
     key: str = ""  # the peer's public key, once proved
     session: str = ""  # that the peer asked for; empty is a new one
@@ -47,6 +46,7 @@ class SessionFacts(Struct, frozen=True, kw_only=True):
     generation: int = 0  # of that link
     peer: str = ""
     dialled: int = 0  # the newest generation that was dialled (a client)
+    welcomed: bool = False  # the worker has let us in at least once (a client)
     code: str = ""  # why it was closed (a client)
     reason: str = ""
 

@@ -10,6 +10,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from fsm_worker.effects import Do, Effect, Owner, StartTimer
@@ -101,10 +102,17 @@ class Runtime:
         (self._reactions if self._performing else self._inbox).append((machine, subject, event))
         self._woken.set()
 
-    def spawn(self, address: Address, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Runs a task of a subject; what it raises becomes `EffectFailed` of that subject."""
+    def spawn(
+        self, address: Address, work: Callable[[], Coroutine[Any, Any, None]], name: str
+    ) -> None:
+        """Runs a task of a subject; what it raises becomes `EffectFailed` of that subject.
+
+        Args:
+            address: the subject.
+            work: makes the coroutine when the task begins, if it ever does.
+            name: of the task, for `cancel` and for the log.
+        """
         if self._group is None:
-            work.close()
             return
         task = self._group.create_task(
             self._guard(address, work, name), name=f"{name} {address[1]}"
@@ -178,7 +186,7 @@ class Runtime:
         if inspect.iscoroutinefunction(method):
             # law: an effect that is asked for again replaces itself where it is still under way
             self.cancel(address, f"{effect.method()} ")
-            self.spawn(address, method(effect), effect.method())
+            self.spawn(address, partial(method, effect), effect.method())
             return
         self._performing = True
         try:
@@ -188,9 +196,11 @@ class Runtime:
         finally:
             self._performing = False
 
-    async def _guard(self, address: Address, work: Coroutine[Any, Any, None], name: str) -> None:
+    async def _guard(
+        self, address: Address, work: Callable[[], Coroutine[Any, Any, None]], name: str
+    ) -> None:
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except Exception as error:

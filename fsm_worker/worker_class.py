@@ -90,7 +90,7 @@ class RTCWorkerClient:
             overrides=self.settings.timers,
             watch=self._answer_refusals,
         )
-        runners = builtin_runners(self.settings.sleap_nn)
+        runners = {**builtin_runners(self.settings.sleap_nn), **self.settings.runners}
         emit = self.runtime.post
         self.links = PeerLinks(
             self.runtime, self.identity, self.clients, "worker",
@@ -132,7 +132,7 @@ class RTCWorkerClient:
         self.signaling = SignalingLink("", emit=emit, room_for_more=self._room_for_more)
         self.state_manager = StateManager(
             self.world, name=self.settings.name, send=self.signaling.send,
-            tell=self.sessions.send, say=self.settings.say,
+            tell=self.sessions.send, emit=emit, say=self.settings.say, ready=self.settings.ready,
         )  # fmt: skip
         # an owner's value is the attribute that performs its effects; WebRTC is this class itself
         self.runtime.bind({owner: getattr(self, owner, self) for owner in Owner})
@@ -190,14 +190,11 @@ class RTCWorkerClient:
             url, room_id, token, key=self.identity.key, secret=self.clients.secret
         )
         self.signaling.url, self._peer_id = url, session.peer
-        self.state_manager.join(
-            peer=session.peer, room=session.room, token=session.token, id_token=id_token
-        )
+        self.state_manager.join(session, id_token)
         with self.journal:
             try:
                 self.runtime.post(MachineName.WORKER, THE_WORKER, Started())
                 self.runtime.post(MachineName.SIGNALLING, THE_SERVER, Started())
-                self.settings.ready(session)
                 await self.runtime.run(until=self._at_rest)
             finally:
                 await self.clean_exit()

@@ -32,6 +32,7 @@ from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_socket import (
     SignalingClosed,
     SignalingSocket,
+    SignalingUnreachable,
     http_url_for,
     sign_in,
 )
@@ -205,7 +206,7 @@ class WorkerConnection:
                         async for message in socket.messages():
                             self._read(message)
                         writer.cancel()
-            except* (SignalingClosed, OSError) as errors:
+            except* (SignalingClosed, SignalingUnreachable, OSError) as errors:
                 log.info("- signaling: %s", errors.exceptions[0])
             await asyncio.sleep(secrets.randbelow(1000) / 500)  # jitter, up to 2 s
 
@@ -223,7 +224,7 @@ class WorkerConnection:
                     if link.state is LinkState.NEGOTIATING:
                         self._runtime.post(MachineName.LINK, link.subject, RecvAnswer(sdp=sdp))
             case Error():
-                self._refused(message.code, message.message or message.reason)
+                self._refused(message.reason, message.message or message.reason)
             case Ping():
                 self._outgoing.put_nowait(Pong())
 

@@ -30,7 +30,7 @@ S = SessionState
 
 farewell = Guard("farewell", lambda _facts, event: event.farewell)
 
-was_attached = Guard("was_attached", lambda facts, _event: facts.generation > 0)
+welcomed = Guard("welcomed", lambda facts, _event: facts.welcomed)
 
 #: Everything that the message table addresses to a client's session, but the welcome.
 NEWS = tuple(
@@ -48,9 +48,12 @@ _AGAIN = (Dial, arm(Timer.REDIAL))
 ROWS = (
     Row("K0", (S.NEW,), Started, (), S.DETACHED, (_dial,), (*_AGAIN, arm(Timer.SESSION))),
     Row("K1", (S.DETACHED, S.ATTACHED), LinkUp, (), S.ATTACHED, _HOLD, (HoldOutbox,)),
-    Row("K2", (S.ATTACHED,), m.Welcome, (), None, (), (SendResume, Deliver)),
-    Row("K3", (S.ATTACHED,), LinkLost, (~farewell,), S.DETACHED,
+    Row("K2", (S.ATTACHED,), m.Welcome, (), None,
+        (put("welcomed", True),), (SendResume, Deliver)),
+    Row("K3", (S.ATTACHED,), LinkLost, (~farewell, welcomed), S.DETACHED,
         (put("link", ""), _dial), (*_AGAIN, arm(Timer.SESSION))),
+    Row("K33", (S.ATTACHED,), LinkLost, (~farewell, ~welcomed), S.DETACHED,
+        (put("link", ""),), (arm(Timer.REDIAL), arm(Timer.SESSION))),
     Row("K4", (S.ATTACHED,), LinkLost, (farewell,), S.CLOSED,
         (put("link", ""), put("code", ErrorCode.WORKER_LEAVING),
          put("reason", "the worker has left")), (ForgetSession,)),
@@ -58,7 +61,7 @@ ROWS = (
     Row("K31", (S.DETACHED,), Timer.SESSION, (), S.CLOSED,
         (put("code", ErrorCode.ABORTED), put("reason", "the worker can't be reached")),
         (ForgetSession,)),
-    Row("K32", (S.DETACHED,), WorkerRefused, (~was_attached,), S.CLOSED,
+    Row("K32", (S.ATTACHED, S.DETACHED), WorkerRefused, (~welcomed,), S.CLOSED,
         (take("code"), take("reason")), (ForgetSession,)),
     Row("K5", (S.ATTACHED, S.DETACHED), WorkerStopping, (), S.CLOSED, (), (ForgetSession,)),
     Row("K6", (S.ATTACHED, S.DETACHED), OutboxFilled, (), S.CLOSED,

@@ -231,7 +231,7 @@ def _links_carry_sessions(world: World) -> Iterator[Forced]:
             continue
         if session is None or (
             not session.final
-            and session.facts.key == facts.key
+            and session.facts.key in {"", facts.key}  # a client's session begins without one
             and facts.generation > session.facts.generation
         ):
             yield Forced(

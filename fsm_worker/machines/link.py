@@ -1,4 +1,4 @@
-"""One RTCPeerConnection, on either side: the worker answers, a client dials.
+"""One RTCPeerConnection of a worker, which answers; `client_link` has the side that dials.
 
 Laws:
 
@@ -10,13 +10,11 @@ Laws:
 """
 
 from fsm_worker.effects import (
-    AcceptAnswer,
     CheckProof,
     ClosePeer,
     Farewell,
     HandleConnection,
     KeepIceAlive,
-    MakeOffer,
     ReadMessage,
     RefuseOffer,
     ReportLinkFailure,
@@ -30,7 +28,6 @@ from fsm_worker.effects import (
 from fsm_worker.events import (
     ChannelClosed,
     ControlOpened,
-    DialRequested,
     EffectFailed,
     Flushed,
     FrameArrived,
@@ -39,7 +36,6 @@ from fsm_worker.events import (
     IceFailed,
     PeerClosed,
     ProofChecked,
-    RecvAnswer,
     RecvOffer,
     SentAnswer,
     Superseded,
@@ -60,7 +56,6 @@ STRIKES = 3
 
 room_for_more = Guard("room_for_more", lambda _facts, event: event.room_for_more)
 native = Guard("native", lambda _facts, event: event.native)
-dialled = Guard("dialled", lambda facts, _event: facts.dialled)
 greeted = Guard("greeted", lambda facts, _event: facts.greeted)
 version_common = Guard(
     "version_common", lambda _facts, event: NATIVE_VERSION in event.message.versions
@@ -79,20 +74,20 @@ _FAIL = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.ABORTED))
 _REJECT = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
 
 
-ROWS = (
-    # new
+#: How a worker's link begins.
+ANSWERING = (
     Row("L1", (S.NEW,), RecvOffer, (room_for_more,), S.NEGOTIATING,
         (take("peer"),), (HandleConnection, arm(Timer.NEGOTIATION))),
     Row("L2", (S.NEW,), RecvOffer, (~room_for_more,), S.REJECTED,
         (take("peer"), put("reason", "too many links")),
         (do(RefuseOffer, code=ErrorCode.OVERLOADED),)),
-    Row("L3", (S.NEW,), DialRequested, (), S.NEGOTIATING,
-        (take("peer"), take("session"), take("generation"), put("dialled", True)),
-        (MakeOffer, arm(Timer.NEGOTIATION))),
-    # negotiating
     Row("L4", (S.NEGOTIATING,), SentAnswer, (), S.CHECKING, (), (arm(Timer.ICE),)),
-    Row("L5", (S.NEGOTIATING,), RecvAnswer, (dialled,), S.CHECKING,
-        (), (AcceptAnswer, arm(Timer.ICE))),
+    Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common), None,
+        (put("greeted", True), take("key"), take("session"), take("generation")), (SendProof,)),
+)  # fmt: skip
+
+#: What both sides of a link have in common.
+SHARED = (
     Row("L6", (S.NEGOTIATING,), Timer.NEGOTIATION, (), S.FAILED,
         (put("reason", "no answer came through signaling"),), _FAIL),
     # checking
@@ -109,10 +104,6 @@ ROWS = (
     Row("L12", (S.SECURING,), Timer.DTLS, (), S.FAILED,
         (put("reason", "the DTLS handshake took too long"),), _FAIL),
     # authenticating
-    Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common, ~dialled), None,
-        (put("greeted", True), take("key"), take("session"), take("generation")), (SendProof,)),
-    Row("L14", (S.AUTHENTICATING,), Hello, (~greeted, version_common, dialled), None,
-        (put("greeted", True), take("key")), (SendProof,)),
     Row("L15", (S.AUTHENTICATING,), Hello, (~greeted, ~version_common), S.REJECTED,
         (put("reason", "no protocol version in common: update the older side"),), _REJECT),
     Row("L16", (S.AUTHENTICATING,), Hello, (greeted,), S.REJECTED,
@@ -175,25 +166,27 @@ ROWS = (
     Row("L52", _UP, EffectFailed, (), S.FAILED, (take("reason"),), (ClosePeer,)),
 )  # fmt: skip
 
-_OVER = (S.CLOSING, S.CLOSED, S.FAILED, S.REJECTED)
-_FINAL = (S.CLOSED, S.FAILED, S.REJECTED)
+OVER = (S.CLOSING, S.CLOSED, S.FAILED, S.REJECTED)
+FINAL = (S.CLOSED, S.FAILED, S.REJECTED)
 _CALLBACKS = (PeerClosed, ChannelClosed)
 IGNORED = (
-    Ignored(_OVER, (ControlOpened, IceCompleted, IceFailed, SentAnswer, RecvAnswer, ProofChecked),
+    Ignored(OVER, (ControlOpened, IceCompleted, IceFailed, ProofChecked),
             "a late callback of a connection that is over"),
-    Ignored(_FINAL, (*_CALLBACKS, EffectFailed, Flushed), "closing it makes these"),
-    Ignored(_OVER, (FrameArrived, FrameRefused, Hello, Proof, Ping, Pong, Ack, Bye),
+    Ignored(FINAL, (*_CALLBACKS, EffectFailed, Flushed), "closing it makes these"),
+    Ignored(OVER, (FrameArrived, FrameRefused, Hello, Proof, Ping, Pong, Ack, Bye),
             "the peer had not yet heard that it is over"),
     Ignored((S.SECURING, S.AUTHENTICATING, *_UP), (IceCompleted,), "ICE repeats itself"),
-    Ignored(_OVER, (Superseded, WorkerStopping), "it is over"),
+    Ignored(OVER, (Superseded, WorkerStopping), "it is over"),
 )  # fmt: skip
+
+_LATE_ANSWER = Ignored(OVER, (SentAnswer,), "the offer's link is over")
 
 LINK = Table(
     MachineName.LINK,
     LinkState,
     LinkFacts,
     initial=S.NEW,
-    final=_FINAL,
-    rows=ROWS,
-    ignored=IGNORED,
+    final=FINAL,
+    rows=(*ANSWERING, *SHARED),
+    ignored=(*IGNORED, _LATE_ANSWER),
 )

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fsm_worker.events import Timer, event_name
+from fsm_worker.machines.client_link import CLIENT_LINK
 from fsm_worker.machines.client_session import CLIENT_SESSION
 from fsm_worker.machines.engine import Table
 from fsm_worker.machines.job import JOB
@@ -29,6 +30,7 @@ MACHINES: Mapping[str, Table[Any, Any]] = MappingProxyType(
         "job": JOB,
         "results": RESULTS,
         "link": LINK,
+        "client_link": CLIENT_LINK,
         "session": SESSION,
         "client_session": CLIENT_SESSION,
         "signalling": SIGNALLING,
@@ -45,7 +47,7 @@ def _by_name(*tables: Table[Any, Any]) -> Mapping[MachineName, Table[Any, Any]]:
 #: The machines of a worker process.
 WORKER_TABLES = _by_name(WORKER, JOB, RESULTS, LINK, SESSION, SIGNALLING, RECEIVING, SENDING)
 #: The machines of a client process.
-CLIENT_TABLES = _by_name(LINK, CLIENT_SESSION, RECEIVING, SENDING)
+CLIENT_TABLES = _by_name(CLIENT_LINK, CLIENT_SESSION, RECEIVING, SENDING)
 
 _HEARERS = (
     (Direction.TO_WORKER, "worker", WORKER_TABLES),
@@ -73,7 +75,7 @@ def legal_states(row: MessageRow, hearer: Direction) -> tuple[str, ...] | None:
 
 def disagreements() -> tuple[str, ...]:
     """What the message table and the machines' tables say differently; empty when they agree."""
-    return (*_unheard(), *_unsent(), *_timers())
+    return (*_unheard(), *_unsent())
 
 
 def _unheard() -> Iterator[str]:
@@ -105,18 +107,3 @@ def _heard_elsewhere(table: Table[Any, Any], row: MessageRow) -> bool:
     return any(
         direction in row.direction and table in tables.values() for direction, _, tables in _HEARERS
     )
-
-
-def _timers() -> Iterator[str]:
-    for name, table in MACHINES.items():
-        armed = {
-            dict(entry.params)["timer"]
-            for row in table.rows
-            for entry in row.effects
-            if isinstance(entry, tuple) and "timer" in dict(entry.params)
-        }
-        heard = {on for on in table.events() if isinstance(on, Timer)}
-        for timer in sorted(armed - heard):
-            yield f"{name} arms the timer {timer}, and no row listens to it"
-        for timer in sorted(heard - armed):
-            yield f"{name} listens to the timer {timer}, and no row arms it"

@@ -8,9 +8,11 @@ Laws:
 """
 
 from fsm_worker.effects import (
+    AnnounceStatus,
     CloseSocket,
     OpenSocket,
     PingServer,
+    ReportReady,
     ReportSignalling,
     SendRegistration,
     arm,
@@ -23,6 +25,7 @@ from fsm_worker.events import (
     SocketFailed,
     SocketOpened,
     Started,
+    StatusChanged,
     Timer,
     WorkerStopping,
 )
@@ -33,6 +36,7 @@ from protocol.table import MachineName
 
 S = SignallingState
 
+been_here = Guard("been_here", lambda facts, event: facts.room == event.room)
 final = Guard("final", lambda _facts, event: event.final)
 
 _tried = fold("tries", "tries += 1", lambda facts, _event: facts.tries + 1)
@@ -48,8 +52,11 @@ ROWS = (
         (_tried, put("reason", "the server does not answer")), _RETRY),
     Row("S4", _OPEN, SocketFailed, (), S.BACKOFF, (_tried, take("reason")), _RETRY),
     Row("S5", _OPEN, EffectFailed, (), S.BACKOFF, (_tried, take("reason")), _RETRY),
-    Row("S6", (S.REGISTERING,), RecvRegistered, (), S.REGISTERED,
-        (take("room"), put("reason", "")), _LISTEN),
+    Row("S6", (S.REGISTERING,), RecvRegistered, (~been_here,), S.REGISTERED,
+        (take("room"), put("reason", "")), (ReportReady, *_LISTEN)),
+    Row("S17", (S.REGISTERING,), RecvRegistered, (been_here,), S.REGISTERED,
+        (put("reason", ""),), _LISTEN),
+    Row("S18", (S.REGISTERED, S.STALE), StatusChanged, (), None, (), (AnnounceStatus,)),
     Row("S7", (S.REGISTERING,), RecvRefusal, (final,), S.REFUSED,
         (take("reason"),), (CloseSocket, ReportSignalling)),
     Row("S8", (S.REGISTERING,), RecvRefusal, (~final,), S.BACKOFF,
@@ -75,6 +82,8 @@ IGNORED = (
     Ignored((S.REGISTERED, S.STALE), (RecvRefusal, RecvRegistered),
             "one message of ours was refused; the registration stands"),
     Ignored((S.BACKOFF, S.DOWN, S.REFUSED), (RecvRefusal, RecvRegistered), "late words"),
+    Ignored((S.CONNECTING, S.REGISTERING, S.BACKOFF, S.DOWN, S.REFUSED), (StatusChanged,),
+            "the next registration says it"),
     Ignored((S.DOWN, S.REFUSED), (WorkerStopping,), "there is nothing to close"),
 )  # fmt: skip
 

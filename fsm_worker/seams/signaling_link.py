@@ -117,7 +117,7 @@ class SignalingLink:
         match message:
             case RegisteredAuth():
                 self._say(RecvRegistered(room=message.room_id))
-            case Error():
+            case Error(sender=""):
                 self._say(
                     RecvRefusal(
                         final=message.code in {str(code) for code in CREDENTIALS_REFUSED},

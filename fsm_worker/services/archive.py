@@ -243,8 +243,6 @@ def _chunks(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]
         with opened.open(member) as source:
             while chunk := source.read(_CHUNK):
                 yield chunk
-    except ArchiveRefused:
-        raise
     except (*_BROKEN, OSError) as error:
         raise ArchiveRefused(
             member.orig_filename, f"can't be unpacked, send the archive again: {error}"

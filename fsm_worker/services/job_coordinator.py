@@ -7,6 +7,7 @@ session of its owner's key; what a detached session misses is in its outbox.
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ class JobCoordinator:
         *,
         send: Callable[[str, m.Message], None],
         send_log: Callable[[str, m.Message], Awaitable[None]],
-        spawn: Callable[[tuple[MachineName, str], Coroutine[Any, Any, None], str], None],
+        spawn: Callable[
+            [tuple[MachineName, str], Callable[[], Coroutine[Any, Any, None]], str], None
+        ],
         log_of: Callable[[str], tuple[Path, LogFeed] | None],
     ) -> None:
         self._world = world
@@ -127,7 +130,7 @@ class JobCoordinator:
         session = effect.event.session
         self._spawn(
             (MachineName.SESSION, session),
-            self._follow(session, effect.subject, LogCursor(path, offset, feed)),
+            partial(self._follow, session, effect.subject, LogCursor(path, offset, feed)),
             f"log of {effect.subject} to",
         )
 

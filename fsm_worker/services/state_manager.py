@@ -8,24 +8,26 @@ import logging
 from collections.abc import Callable
 
 from fsm_worker.effects import (
+    AnnounceStatus,
     Leave,
     PublishStatus,
+    ReportReady,
     ReportSignalling,
     SendRegistration,
     SendWorkerStatus,
 )
-from fsm_worker.events import ProbeSucceeded, Received
+from fsm_worker.events import Event, ProbeSucceeded, Received, StatusChanged
 from fsm_worker.machines.worker import published_status
-from fsm_worker.machines.world import World
+from fsm_worker.machines.world import THE_SERVER, THE_WORKER, World
 from protocol import messages as m
 from protocol.lifecycle import WorkerState
+from protocol.proof import SessionString
 from protocol.signaling import FromPeer, Metadata, Register, UpdateMetadata
 from protocol.table import MachineName
 
 log = logging.getLogger(__name__)
 
 TAGS = ("fsm-worker",)
-_THE_WORKER = "worker"
 
 
 class StateManager:
@@ -34,10 +36,11 @@ class StateManager:
     Args:
         world: whose machines are published.
         name: of the worker, for people.
-        peer: its peer id in the room.
         send: the signaling port.
         tell: sends a message to a session.
         say: shows a line to the operator.
+        ready: shows the operator how clients get here.
+        emit: reports events.
     """
 
     def __init__(
@@ -47,44 +50,46 @@ class StateManager:
         name: str,
         send: Callable[[FromPeer], None],
         tell: Callable[[str, m.Message], None],
+        emit: Callable[[MachineName, str, Event], None],
         say: Callable[[str], None] = lambda _line: None,
+        ready: Callable[[SessionString], None] = lambda _session: None,
     ) -> None:
         self._world = world
         self._name = name
         self._send = send
         self._tell = tell
         self._say = say
+        self._ready = ready
+        self._emit = emit
+        self._session: SessionString | None = None
         self._peer = ""
-        self._room = ""
-        self._token = ""
         self._id_token = ""
         self.capabilities = m.Capabilities()
 
     # --- ports -----------------------------------------------------------------------------
 
-    def join(self, *, peer: str, room: str, token: str, id_token: str = "") -> None:
+    def join(self, session: SessionString, id_token: str) -> None:
         """Sets what the registration says: who we are, and which room.
 
         Args:
-            peer: our peer id.
-            room: id of the room.
-            token: that lets a peer into the room.
-            id_token: that proves our peer id, where the server gave one.
+            session: names our peer id, the room and its token.
+            id_token: proves our peer id.
         """
-        self._peer, self._room, self._token, self._id_token = peer, room, token, id_token
+        self._session, self._id_token = session, id_token
+        self._peer = session.peer
 
     @property
     def status(self) -> str:
         """The worker's status in sleap-rtc's four words."""
-        worker = self._world.get(MachineName.WORKER, _THE_WORKER)
+        worker = self._world.get(MachineName.WORKER, THE_WORKER)
         return published_status(worker.state if worker is not None else WorkerState.STARTING)
 
     def registration(self) -> Register:
         """The words that join the room; the same for the same machines."""
         return Register(
             peer_id=self._peer,
-            room_id=self._room,
-            token=self._token,
+            room_id=self._session.room if self._session else None,
+            token=self._session.token if self._session else None,
             id_token=self._id_token or None,
             role="worker",
             metadata=self._metadata(),
@@ -117,9 +122,20 @@ class StateManager:
         if isinstance(effect.event, ProbeSucceeded):
             self.capabilities = effect.event.capabilities
         log.info("= worker is %s %s", effect.after, effect.facts.reason)
-        self._send(UpdateMetadata(peer_id=self._peer, metadata=self._metadata()))
+        self._emit(MachineName.SIGNALLING, THE_SERVER, StatusChanged())
         for session in self._world.live(MachineName.SESSION):
             self._tell(session.subject, self._status_for(session.facts.key))
+
+    def announce_status(self, effect: AnnounceStatus) -> None:
+        """Tells the room."""
+        del effect
+        self._send(UpdateMetadata(peer_id=self._peer, metadata=self._metadata()))
+
+    def report_ready(self, effect: ReportReady) -> None:
+        """Tells the operator how clients get here."""
+        del effect
+        if self._session is not None:
+            self._ready(self._session)
 
     def send_worker_status(self, effect: SendWorkerStatus) -> None:
         """Answers `worker_get`."""
@@ -127,7 +143,7 @@ class StateManager:
             self._tell(effect.subject, self._status_for(effect.event.key))
 
     def _status_for(self, key: str) -> m.WorkerStatus:
-        worker = self._world.get(MachineName.WORKER, _THE_WORKER)
+        worker = self._world.get(MachineName.WORKER, THE_WORKER)
         if worker is None:
             return m.WorkerStatus(name=self._name, state=WorkerState.STARTING)
         job = self._world.get(MachineName.JOB, worker.facts.slot)

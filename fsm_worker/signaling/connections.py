@@ -39,18 +39,22 @@ class PeerProtocol(WebSocketsSansIOProtocol):
         self.conn = ServerProtocol(max_size=config.ws_max_size, logger=_frame_logger)
 
     def connection_made(self, transport: BaseTransport) -> None:
+        """Offers `abort` to the application."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "abort": cast("Transport", transport).abort}
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tells the server."""
         super().connection_lost(exc)
         self.app_state["lost"]()
 
     def keepalive_timeout(self) -> None:
+        """No pong came: whatever waits in the buffer would wait for ever."""
         super().keepalive_timeout()
         self.transport.abort()
 
     def shutdown(self) -> None:
+        """Says goodbye to a peer that reads, and cuts off one that does not."""
         if not self.transport.is_closing():
             super().shutdown()
         if self.transport.get_write_buffer_size():
@@ -62,25 +66,31 @@ class RequestProtocol(H11Protocol):
 
     _overdue: asyncio.TimerHandle | None = None
 
+    # uvicorn narrows the argument's type here, and so must its subclass.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the time for the first request."""
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
+        """Starts the time for a further request, and ends it when the request is whole."""
         super().data_received(data)
         if self.transport.get_protocol() is self:
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tells the server."""
         self._relax()
         super().connection_lost(exc)
         self.app_state["lost"]()
 
     def shutdown(self) -> None:
+        """Ends an idle connection, and a busy one after its answer."""
         if not self.transport.is_closing():
             super().shutdown()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hands over to `PeerProtocol`, which has its own times."""
         self._relax()
         super().handle_websocket_upgrade(event)
 

@@ -189,12 +189,14 @@ class SignalingServer:
 
 
 async def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:  # getaddrinfo would take the remainder
+        raise CannotListen(f"{port} is no port: choose one from 0 to 65535")
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot carry
         raise CannotListen(
             f"{host!r} is no address of this machine: listen on 127.0.0.1, or on an address that "
             "`ip addr` or `ipconfig` shows"
@@ -211,9 +213,6 @@ async def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise _cannot_listen(host, port, error) from error
-    except BaseException:
-        listener.close()
-        raise
     return listener
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.events import Timer
 from fsm_worker.identity import Identity
 from fsm_worker.services.archive import PackedArchive, pack
+from fsm_worker.services.recipe import Runner
 from fsm_worker.settings import WorkerSettings
 from fsm_worker.signaling.server import SignalingServer
 from fsm_worker.worker_class import RTCWorkerClient
@@ -55,7 +56,7 @@ async def open_lab(
     folder: Path,
     *,
     timers: dict[Timer, float] | None = None,
-    adjust: Callable[[RTCWorkerClient], None] = lambda _worker: None,
+    runners: dict[tuple[str, ...], Runner] | None = None,
 ) -> AsyncIterator[Lab]:
     """Server and worker, until the block ends; then the worker must stop by itself."""
     loop = asyncio.get_running_loop()
@@ -63,10 +64,13 @@ async def open_lab(
     async with SignalingServer() as server:
         worker = RTCWorkerClient(
             settings=WorkerSettings(
-                state=folder / "worker", name="lab", timers=timers or {}, ready=ready.set_result
+                state=folder / "worker",
+                name="lab",
+                timers=timers or {},
+                runners=runners or {},
+                ready=ready.set_result,
             )
         )
-        adjust(worker)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(worker.run_worker(None, "ws://127.0.0.1", server.port))
             try:

@@ -21,6 +21,7 @@ from fsm_worker.services.archive import (
     ArchiveRefused,
     ManifestMismatch,
     UnpackLimits,
+    _unpack_file,
     find_script,
     pack,
     pack_results,
@@ -369,6 +370,7 @@ HOSTILE_SETS: list[tuple[Member, ...]] = [
     (("crc", b"content", {"CRC": 1}),),
     (("short", b"content", {"file_size": 3}),),
     (("long", b"content", {"file_size": 30, "compress_size": 30}),),
+    (("longer", b"content", {"file_size": 30, "compress_type": zipfile.ZIP_DEFLATED}),),
     (("deflate", b"not deflated", {"compress_type": 0}), ("x", b"y", {"header_offset": 7})),
     (("a", b"same bytes", {}), ("b", b"same bytes", {"header_offset": 0})),
 ]
@@ -437,6 +439,14 @@ def test_a_bomb_is_refused_whether_or_not_it_says_its_size(
     with pytest.raises(ArchiveRefused):
         unpack(archive, tmp_path / "out", limits)
     assert [p.name for p in tmp_path.iterdir()] == ["x.zip"]
+
+
+def test_bytes_are_counted_as_they_come_out_whatever_any_header_says(tmp_path: Path) -> None:
+    """`unpack` looks at the sizes in the headers first; this is the count that it relies on."""
+    archive = bomb(tmp_path / "x.zip", 2_000_000)
+    with zipfile.ZipFile(archive) as opened, pytest.raises(ArchiveRefused, match="1000 bytes"):
+        _unpack_file(opened, opened.getinfo("zeros"), tmp_path / "zeros", 1000)
+    assert (tmp_path / "zeros").stat().st_size <= 1000
 
 
 def test_sizes_are_counted_over_all_members(tmp_path: Path) -> None:

@@ -57,7 +57,12 @@ async def test_the_port_is_free_again_afterwards() -> None:
         await sign_in(second.http_url)
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+async def test_a_number_that_is_no_port_is_refused_in_words() -> None:
+    with pytest.raises(CannotListen, match="port"):
+        await SignalingServer(port=70_000).__aenter__()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "x" * 80])
 async def test_an_address_of_another_machine_is_refused_in_words(host: str) -> None:
     with pytest.raises(CannotListen, match="address"):
         await SignalingServer(host).__aenter__()

@@ -1,0 +1,32 @@
+"""The end of every run: which rows the workers that really ran have driven."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.row_coverage import fired, journals, report
+
+_TEMPORARY = pytest.StashKey[Path]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remember_where_runs_leave_their_journals(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> None:
+    pytestconfig.stash[_TEMPORARY] = tmp_path_factory.getbasetemp()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Prints the rows that real runs drove, if any test ran a worker."""
+    folder = config.stash.get(_TEMPORARY, None)
+    found = journals(folder) if folder is not None else []
+    if not found:
+        return
+    times, unreadable = fired(found)
+    terminalreporter.section(f"rows driven through real runs ({len(found)} journals)")
+    for line in report(times):
+        terminalreporter.write_line(line)
+    for path in unreadable:
+        terminalreporter.write_line(f"can't be read: {path}")

@@ -1,0 +1,93 @@
+"""One event for everything that a row can listen to."""
+
+from fsm_worker import events as e
+from fsm_worker.events import Event, On, Received, Timer, TimerExpired
+from protocol.errors import ErrorCode
+from protocol.messages import Capabilities, Message
+from tests.protocol import samples
+from tests.protocol.samples import JOB, PROBLEM, RESULTS, ROOT
+
+#: Serial of the armed timer that a sample lets run out.
+SERIAL = 7
+
+EVENTS: dict[type[Event], Event] = {
+    type(event): event
+    for event in (
+        e.EffectFailed(effect="open_job", reason="the disk is full", code=ErrorCode.DISK_FULL),
+        e.Started(),
+        e.ProbeSucceeded(capabilities=Capabilities(cpus=16)),
+        e.ProbeFailed(reason="the driver does not answer"),
+        e.SlotRequested(job=JOB),
+        e.JobLeftGpu(),
+        e.CleanSucceeded(),
+        e.CleanFailed(reason="process 7 is still there"),
+        e.TerminateRequested(),
+        e.AllDone(),
+        e.RecvOffer(peer="p-1", sdp="v=0", room_for_more=True),
+        e.DialRequested(peer="w-1", session="s-1", generation=2),
+        e.RecvAnswer(sdp="v=0"),
+        e.SentAnswer(),
+        e.IceCompleted(),
+        e.IceFailed(),
+        e.PeerClosed(),
+        e.ControlOpened(native=True),
+        e.ChannelClosed(),
+        e.FrameArrived(number=1, expected=1, message=samples.BY_TYPE[samples.m.JobsGet]),
+        e.FrameRefused(code=ErrorCode.MALFORMED, strikes=1),
+        e.Superseded(),
+        e.Flushed(),
+        e.ProofChecked(proved=True, trusted=True, reason="this key is not known here"),
+        e.LinkUp(link="l-1", generation=2, key="alice", peer="p-1"),
+        e.LinkLost(link="l-1", farewell=False),
+        e.WorkerRefused(code=ErrorCode.NOT_AUTHENTICATED, reason="this key is not known here"),
+        e.OutboxFilled(),
+        e.InputStored(name="package.zip"),
+        e.InputRefused(name="package.zip", code=ErrorCode.INPUT_REFUSED, reason="it was refused"),
+        e.ValidationPassed(stages=2),
+        e.ValidationFailed(problems=(PROBLEM,)),
+        e.SlotGranted(),
+        e.Prepared(gpu_free=True, reason="process 9 of another user holds 4 GiB"),
+        e.TrainerReported(event="train_begin"),
+        e.ProcessExited(stage=0, ok=True, out_of_memory=False, reason="it ended with code 1"),
+        e.Collected(results=RESULTS),
+        e.CollectFailed(reason="the disk is full"),
+        e.FileProgressed(),
+        e.WorkerLeaving(),
+        e.WorkerStopping(),
+        e.ClientAttached(),
+        e.ClientDetached(),
+        e.JobDone(results=RESULTS, owner="alice"),
+        e.ResultsAcknowledged(),
+        e.DeliveryFailed(),
+        e.ChunksCompleted(),
+        e.DigestMatched(),
+        e.DigestMismatched(),
+        e.StorageFailed(code=ErrorCode.DISK_FULL, reason="the disk is full"),
+        e.SendRequested(
+            session="s-1", transfer=3, job=JOB, path="", name=f"{JOB}.zip", size=2048, root=ROOT
+        ),
+        e.SourceFailed(reason="the file changed"),
+        e.Unwanted(),
+        e.LinkCut(),
+        e.LinkResumed(),
+        e.SessionEnded(),
+        e.SocketOpened(),
+        e.SocketFailed(reason="connection refused"),
+        e.RecvRegistered(room="r-1"),
+        e.RecvRefusal(final=False, reason="the room is full"),
+        e.SignalArrived(),
+    )
+}
+
+
+def received(message: Message, *, key: str = "alice") -> Received:
+    """A message of a client."""
+    return Received(message=message, link="l-1", session="s-1", key=key)
+
+
+#: Everything that a machine may be told.
+SAMPLES: dict[On, Event] = {
+    **EVENTS,
+    **{kind: received(message) for kind, message in samples.BY_TYPE.items()},
+    **{timer: TimerExpired(timer=timer, serial=SERIAL) for timer in Timer},
+}

@@ -1,0 +1,64 @@
+"""What a client makes of its worker, row by row."""
+
+import pytest
+
+from fsm_worker import events as e
+from fsm_worker.events import Timer
+from fsm_worker.machines.client_session import CLIENT_SESSION
+from protocol import messages as m
+from protocol.errors import ErrorCode
+from protocol.table import MESSAGES, Direction, MachineName
+from tests.machines.samples import received
+from tests.machines.scenario import STAYS, Case, Says, case, covered, declared, each, play
+from tests.protocol.samples import BY_TYPE
+
+LINK_2 = e.LinkUp(link="l-2", generation=2, key="Kw", peer="w-1")
+REFUSED = e.WorkerRefused(code=ErrorCode.NOT_AUTHENTICATED, reason="this key is not known here")
+HELD = {"key": "Kw", "link": "l-1", "generation": 1, "peer": "w-1", "dialled": 1}
+DIALS = "Dial Timer(redial)"
+
+CASES = (
+    # It dials until a link is up, and again whenever one is lost.
+    case("K0", "new", e.Started(), "detached", f"{DIALS} Timer(session)", dialled=1),
+    case("K1", "detached attached", LINK_2, "attached", "HoldOutbox", HELD,
+         link="l-2", generation=2),
+    case("K3", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
+         f"{DIALS} Timer(session)", HELD, link="", dialled=2),
+    case("K30", "detached", Timer.REDIAL, STAYS, DIALS, HELD, dialled=2),
+    # It ends when the worker leaves, can't be reached, or does not want it.
+    case("K4", "attached", e.LinkLost(link="l-1", farewell=True), "closed", "ForgetSession",
+         HELD, link="", code=ErrorCode.WORKER_LEAVING, reason=Says("left")),
+    case("K31", "detached", Timer.SESSION, "closed", "ForgetSession",
+         code=ErrorCode.ABORTED, reason=Says("reached")),
+    case("K32", "detached", REFUSED, "closed", "ForgetSession",
+         code=ErrorCode.NOT_AUTHENTICATED, reason=Says("not known")),
+    case("K5", "attached detached", e.WorkerStopping(), "closed", "ForgetSession"),
+    case("K6", "attached detached", e.OutboxFilled(), "closed", "ForgetSession", HELD, link=""),
+    # After a welcome it says what it has; everything that it is told is handed on.
+    case("K2", "attached", received(BY_TYPE[m.Welcome]), STAYS, "SendResume Deliver"),
+    *(case(row, "attached", received(BY_TYPE[kind]), STAYS, "Deliver")
+      for row, kind in (
+          ("K7", m.Error), ("K8", m.WorkerStatus), ("K9", m.Jobs), ("K10", m.JobSnapshot),
+          ("K11", m.JobStateChanged), ("K12", m.Progress), ("K13", m.Telemetry), ("K14", m.Log),
+          ("K15", m.LogEnd))),
+)  # fmt: skip
+
+
+@each(CASES)
+def test_row(entry: Case, state: str) -> None:
+    play(CLIENT_SESSION, entry, state)
+
+
+def test_every_row_has_its_case() -> None:
+    assert covered(CASES) == declared(CLIENT_SESSION)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [row.message for row in MESSAGES
+     if Direction.TO_CLIENT in row.direction and row.machine is MachineName.SESSION],
+    ids=lambda kind: kind.__name__,
+)  # fmt: skip
+def test_nothing_that_a_worker_says_is_kept_from_the_program(kind: type[m.Message]) -> None:
+    told = {type(entry.when.message) for entry in CASES if isinstance(entry.when, e.Received)}
+    assert kind in told

@@ -1,0 +1,44 @@
+"""Which rows real runs have driven, read from the journals that they left behind."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fsm_worker.journal import read_rows
+from fsm_worker.machines.registry import MACHINES
+
+#: The name of a worker's journal in its state folder; a test that only tries a journal out gives
+#: its file another name, and is not counted.
+JOURNAL = "journal.sqlite"
+
+
+def journals(folder: Path) -> list[Path]:
+    """The journals of all workers that ran below a folder."""
+    return sorted(folder.rglob(JOURNAL))
+
+
+def fired(paths: Iterable[Path]) -> tuple[Counter[tuple[str, str]], list[Path]]:
+    """How often each (machine, row) fired, and the journals that can't be read."""
+    times: Counter[tuple[str, str]] = Counter()
+    unreadable = []
+    for path in paths:
+        try:
+            times += read_rows(path)
+        except sqlite3.Error:
+            unreadable.append(path)
+    return times, unreadable
+
+
+def report(times: Counter[tuple[str, str]]) -> Iterator[str]:
+    """A line for each machine: how many of its rows were driven, and which were not."""
+    rows: dict[str, list[str]] = {}
+    for table in MACHINES.values():
+        known = rows.setdefault(table.name, [])
+        known += [row.id for row in table.rows if row.id not in known]
+    for machine, known in rows.items():
+        missing = [row for row in known if not times[machine, row]]
+        line = f"{machine:<11} {len(known) - len(missing):>3}/{len(known)}"
+        yield f"{line}  (missing: {', '.join(missing)})" if missing else line
+    if unknown := sorted({key for key in times} - {(m, row) for m in rows for row in rows[m]}):
+        yield f"no table has: {', '.join(f'{machine} {row}' for machine, row in unknown)}"

@@ -1,0 +1,52 @@
+"""Row coverage counts what journals say, and nothing else."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+from fsm_worker.events import ProbeSucceeded, SlotRequested, Started
+from fsm_worker.journal import Journal
+from fsm_worker.machines.world import THE_WORKER
+from fsm_worker.machines.worlds import worker_world
+from protocol.messages import Capabilities
+from protocol.table import MachineName
+from tests.row_coverage import fired, journals, report
+
+
+async def drive(path: Path, *events: object) -> None:
+    world = worker_world()
+    with Journal(path) as journal:
+        for event in events:
+            written = journal.keep(world.feed(MachineName.WORKER, THE_WORKER, event))  # type: ignore[arg-type]
+            if written is not None:
+                async with asyncio.timeout(10):
+                    await written
+
+
+async def test_the_rows_of_several_journals_are_added_up(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.sqlite", tmp_path / "two.sqlite"
+    ready = (Started(), ProbeSucceeded(capabilities=Capabilities()))
+    await drive(one, *ready)
+    await drive(two, *ready, SlotRequested(job="a-first-job"))
+    times, unreadable = fired([one, two])
+    assert unreadable == []
+    assert (times["worker", "W1"], times["worker", "W2"], times["worker", "W6"]) == (2, 2, 1)
+    line = next(line for line in report(times) if line.startswith("worker"))
+    assert "missing: W3, W4, W5, " in line
+    assert "W6" not in line
+
+
+def test_a_machine_whose_rows_were_all_driven_misses_none() -> None:
+    times = Counter({("results", f"R{number}"): 1 for number in range(1, 100)})
+    lines = list(report(times))
+    assert next(line for line in lines if line.startswith("results")).split()[1] == "10/10"
+    assert lines[-1].startswith("no table has: results R11, ")
+
+
+def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "worker" / "journal.sqlite"
+    broken.parent.mkdir()
+    broken.write_bytes(b"not a database, " * 64)
+    assert journals(tmp_path) == [broken]
+    assert fired([broken]) == (Counter(), [broken])
+    broken.unlink()
