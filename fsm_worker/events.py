@@ -235,7 +235,7 @@ class LinkLost(Event, frozen=True, kw_only=True):
 
 
 class WorkerRefused(Event, frozen=True, kw_only=True):
-    """There is no use in dialling again (a client): the worker is not there, or does not want us."""
+    """Dialling again is no use (a client): the worker is not there, or does not want us."""
 
     code: ErrorCode
     reason: str

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fsm_worker.journal import read_rows
-from fsm_worker.machines.registry import MACHINES
+from fsm_worker.machines.registry import CLIENT_TABLES, WORKER_TABLES
 
 #: The name of a worker's journal in its state folder; a test that only tries a journal out gives
 #: its file another name, and is not counted.
@@ -31,14 +31,18 @@ def fired(paths: Iterable[Path]) -> tuple[Counter[tuple[str, str]], list[Path]]:
 
 
 def report(times: Counter[tuple[str, str]]) -> Iterator[str]:
-    """A line for each machine: how many of its rows were driven, and which were not."""
-    rows: dict[str, list[str]] = {}
-    for table in MACHINES.values():
-        known = rows.setdefault(table.name, [])
-        known += [row.id for row in table.rows if row.id not in known]
+    """A line for each machine: how many of its rows were driven, and which were not.
+
+    A client writes no journal, so its own rows are asked for only where one did.
+    """
+    rows: dict[str, list[str]] = {table.name: [] for table in WORKER_TABLES.values()}
+    for table in (*WORKER_TABLES.values(), *CLIENT_TABLES.values()):
+        more = [row.id for row in table.rows if row.id not in rows[table.name]]
+        if table in WORKER_TABLES.values() or any(times[table.name, row] for row in more):
+            rows[table.name] += more
     for machine, known in rows.items():
         missing = [row for row in known if not times[machine, row]]
         line = f"{machine:<11} {len(known) - len(missing):>3}/{len(known)}"
         yield f"{line}  (missing: {', '.join(missing)})" if missing else line
-    if unknown := sorted({key for key in times} - {(m, row) for m in rows for row in rows[m]}):
+    if unknown := sorted(set(times) - {(m, row) for m in rows for row in rows[m]}):
         yield f"no table has: {', '.join(f'{machine} {row}' for machine, row in unknown)}"

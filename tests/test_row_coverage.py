@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fsm_worker.events import ProbeSucceeded, SlotRequested, Started
 from fsm_worker.journal import Journal
+from fsm_worker.machines.results import RESULTS
 from fsm_worker.machines.world import THE_WORKER
 from fsm_worker.machines.worlds import worker_world
 from protocol.messages import Capabilities
@@ -37,10 +38,18 @@ async def test_the_rows_of_several_journals_are_added_up(tmp_path: Path) -> None
 
 
 def test_a_machine_whose_rows_were_all_driven_misses_none() -> None:
-    times = Counter({("results", f"R{number}"): 1 for number in range(1, 100)})
+    times = Counter({("results", row.id): 1 for row in RESULTS.rows} | {("results", "R0"): 1})
     lines = list(report(times))
-    assert next(line for line in lines if line.startswith("results")).split()[1] == "10/10"
-    assert lines[-1].startswith("no table has: results R11, ")
+    full = f"{len(RESULTS.rows)}/{len(RESULTS.rows)}"
+    assert next(line.split() for line in lines if line.startswith("results")) == ["results", full]
+    assert lines[-1] == "no table has: results R0"
+
+
+def test_a_client_s_rows_are_asked_for_once_a_client_has_a_journal() -> None:
+    assert not any("K1" in line for line in report(Counter()))
+    assert any(
+        "missing: N1, " in line and "K2" in line for line in report(Counter({("session", "K1"): 1}))
+    )
 
 
 def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from fsm_worker.services.nvml import (
 from protocol.messages import Capabilities, Gpu
 from protocol.table import MachineName
 
+_NO_GPU: Final = Gpu(uuid="", model="", memory_mb=0, memory_free_mb=0)
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _UNITS: Final = {"MIB": MIB, "GIB": 1024 * MIB, "TIB": 1024**2 * MIB,
                  "MB": 10**6, "GB": 10**9, "TB": 10**12}  # fmt: skip
@@ -93,26 +94,22 @@ class WorkerCapabilities:
     @property
     def gpu_memory_mb(self) -> int:
         """MiB in all of this worker's GPU; 0 without. The first look at the driver blocks."""
-        gpu = self._gpu()
-        return gpu.memory_mb if gpu is not None else 0
+        return self._gpu().memory_mb
 
     @property
     def gpu_model(self) -> str:
         """The model of this worker's GPU; empty without."""
-        gpu = self._gpu()
-        return gpu.model if gpu is not None else ""
+        return self._gpu().model
 
     @property
     def cuda_version(self) -> str:
         """The highest CUDA version that the driver supports, as `11.8`; empty without a GPU."""
-        gpu = self._gpu()
-        return gpu.cuda if gpu is not None else ""
+        return self._gpu().cuda
 
     @property
     def gpu_uuid(self) -> str:
         """The UUID of this worker's GPU; empty without."""
-        gpu = self._gpu()
-        return gpu.uuid if gpu is not None else ""
+        return self._gpu().uuid
 
     def snapshot(self) -> Capabilities:
         """Look at the machine now; blocking.
@@ -180,21 +177,22 @@ class WorkerCapabilities:
             GpuDriverFailed: the GPU's driver does not work.
         """
         gpu = self._gpu()
-        if gpu is None:
+        if not gpu.uuid:
             return True, ""
         ours = _own_tree() if pids is None else pids
         others = sorted(set(self._nvml.compute_pids(gpu.uuid)) - ours)
         if not others:
             return True, ""
+        users = " and ".join(map(_who, others))
         return False, (
-            f"{' and '.join(map(_who, others))} computes on the GPU ({gpu.model}, {gpu.uuid}): "
+            f"the GPU ({gpu.model}, {gpu.uuid}) is in use by {users}: "
             "wait until that has ended, or use another GPU"
         )
 
     def gpu_load(self) -> Load:
         """How busy this worker's GPU is, nothing where nobody can tell; blocking."""
         gpu = self._gpu()
-        if gpu is None:
+        if not gpu.uuid:
             return Load()
         try:
             return self._nvml.load(gpu.uuid)
@@ -263,9 +261,9 @@ class WorkerCapabilities:
         visible = self._known()
         return visible[self.gpu_id] if 0 <= self.gpu_id < len(visible) else None
 
-    def _gpu(self) -> Gpu | None:
+    def _gpu(self) -> Gpu:
         chosen = self._chosen()
-        return chosen.gpu if chosen is not None else None
+        return _NO_GPU if chosen is None or chosen.gpu is None else chosen.gpu
 
 
 def _visible(gpus: tuple[Gpu, ...], inherited: str | None) -> tuple[_Visible, ...]:

@@ -1,7 +1,7 @@
 """Files on their way in and out: opens, asks, hashes, names, offers and sends.
 
-Which of these happens when is decided by the tables `receiving` and `sending`. Chunks pass no table:
-they come from the bulk lane (`take_chunk`) and go to it (`send_ranges`).
+Which of these happens when is decided by the tables `receiving` and `sending`. Chunks pass no
+table: they come from the bulk lane (`take_chunk`) and go to it (`send_ranges`).
 """
 
 import asyncio

@@ -1,0 +1,64 @@
+# make demo    watch a worker and a client do a job, on this machine
+# make test    every check and every test
+#
+# Both make .venv by themselves, from PyPI; neither needs root. Once it is there, nothing here
+# touches a network. PYTHON=/path/to/python3 chooses the Python for .venv.
+
+SHELL := bash
+PY := .venv/bin/python
+STEP := tools/step.sh
+
+# What is installed is said above [tool.ruff] in pyproject.toml; another text, or another place of
+# this folder, is another stamp, and so another installation. No time stamp is compared.
+SUM := $(shell { pwd; sed '/^\[tool\.ruff\]/,$$d' pyproject.toml; } | cksum | cut -d' ' -f1)
+RUNTIME := .venv/.runtime-$(SUM)
+DEV := .venv/.dev-$(SUM)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-wheel coverage lint diagrams clean distclean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+$(RUNTIME):
+	@tools/venv.sh runtime $@
+
+$(DEV):
+	@tools/venv.sh dev $@ $(RUNTIME)
+
+demo: $(RUNTIME) ## watch a worker and a client do a job, on this machine
+	@$(PY) -m fsm_worker demo
+
+test: $(DEV) ## every check and every test
+	@started=$$SECONDS; $(MAKE) --no-print-directory lint \
+	&& $(PY) -m pytest -q \
+	&& echo "make test took $$((SECONDS - started)) s"
+
+test-wheel: $(DEV) ## build the wheel, install it alone elsewhere, run the demo there
+	@$(PY) -m pytest -q -m wheel
+
+coverage: $(DEV) ## the tests, with the coverage of every line and branch
+	@$(PY) -m pytest -q --cov --cov-report=term-missing
+
+lint: $(DEV) ## style, types on three systems, imports, drift of the diagrams
+	@$(STEP) "style" $(PY) -m ruff check
+	@$(STEP) "format" $(PY) -m ruff format --check
+	@$(STEP) "types" $(PY) -m mypy
+	@for system in win32 darwin; do \
+		$(STEP) "types of a client on $$system" $(PY) -m mypy --platform $$system \
+			--cache-dir .mypy_cache/$$system \
+			-p protocol -p fsm_worker.client -p fsm_worker.machines || exit; \
+	done
+	@$(STEP) "imports" $(PY) -c 'from importlinter.cli import lint_imports_command as run; run()'
+	@$(STEP) "diagrams" $(PY) -m fsm_worker.diagrams --check
+
+diagrams: $(RUNTIME) ## write diagrams/ from the tables
+	@$(PY) -m fsm_worker.diagrams
+
+clean: ## remove what tools leave behind
+	rm -rf build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	rm -rf .venv

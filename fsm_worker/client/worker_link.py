@@ -1,0 +1,209 @@
+"""A client's machines at work: it wires world, links, session, files and room, as
+`RTCWorkerClient` does for the worker, and dials again by itself when a link is lost.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+from fsm_worker.client.dialler import Dialler
+from fsm_worker.client.room import ClientRoom
+from fsm_worker.effects import Owner
+from fsm_worker.events import RecvAnswer, Started, Timer, WorkerRefused, WorkerStopping
+from fsm_worker.identity import Identity, only
+from fsm_worker.machines.engine import Step, Verdict
+from fsm_worker.machines.worlds import client_world
+from fsm_worker.runtime import Runtime
+from fsm_worker.seams.loopback import allow_loopback
+from fsm_worker.seams.peer_links import PeerLinks
+from fsm_worker.seams.sessions import Sessions
+from fsm_worker.seams.signaling_socket import http_url_for, sign_in
+from fsm_worker.services.file_manager import FileManager, Moved
+from protocol.errors import ErrorCode
+from protocol.lifecycle import SessionState
+from protocol.messages import Message
+from protocol.proof import SessionString, from_text
+from protocol.table import MachineName
+
+#: Seconds without a link after which a client gives up.
+GIVE_UP = 60.0
+#: Seconds that a farewell may take.
+_FAREWELL = 2.0
+
+
+class ConnectionOver(ConnectionError):
+    """There is no worker at the other end any more; `code` says why.
+
+    Args:
+        code: of the reason.
+        reason: a sentence.
+    """
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class WorkerLink:
+    """The client's end of a session.
+
+    Args:
+        session: where the worker is, and who it is.
+        identity: our key.
+        ice_servers: STUN and TURN URLs.
+        timers: seconds by timer, instead of the defaults.
+        on_message: takes what the worker says.
+        on_step: is told every row that fired.
+        on_over: hears that the session is over, and why.
+        on_moved: is told how far files have come.
+    """
+
+    def __init__(
+        self,
+        session: SessionString,
+        identity: Identity,
+        *,
+        ice_servers: Sequence[str],
+        timers: Mapping[Timer, float],
+        on_message: Callable[[Message], None],
+        on_step: Callable[[Step], None],
+        on_over: Callable[[ConnectionOver], None],
+        on_moved: Callable[[Moved], None],
+    ) -> None:
+        self.id = f"s-{secrets.token_hex(16)}"
+        self._where = session
+        self._on_step = on_step
+        self._on_over = on_over
+        self._link_moved = asyncio.Event()
+        self._room: ClientRoom | None = None
+        self.world = client_world()
+        self.runtime = Runtime(
+            self.world,
+            None,
+            overrides={Timer.SESSION: GIVE_UP, **timers},
+            watch=self._watch,
+        )
+        self._links = PeerLinks(
+            self.runtime,
+            identity,
+            only(session.key),
+            "client",
+            on_chunk=self._take_chunk,
+            on_log=on_message,
+            on_failure=self._failed,
+            secret=from_text(session.secret) if session.secret else b"",
+        )
+        self._sessions = Sessions(
+            self.world,
+            self.runtime.post,
+            self._links.write,
+            name=session.peer,
+            deliver=on_message,
+        )
+        self._links.sessions = self._sessions
+        self._dialler = Dialler(self.runtime, self._links, ice_servers, self._offer)
+        self.files = FileManager(
+            Path(),
+            emit=self.runtime.post,
+            send=self._sessions.send,
+            send_bulk=self._links.send_bulk,
+            cancel=lambda name, subject, what: self.runtime.cancel((name, subject), what),
+            watch=on_moved,
+        )
+        self.runtime.bind(
+            {
+                Owner.WEBRTC: self._dialler,
+                Owner.LINKS: self._links,
+                Owner.SESSIONS: self._sessions,
+                Owner.FILE_MANAGER: self.files,
+            }
+        )
+
+    def send(self, message: Message) -> None:
+        """Sends a message in the session, now or with its next link."""
+        self._sessions.send(self.id, message)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Enters the room and dials; at the end says goodbye and closes everything.
+
+        Raises:
+            SignalingUnreachable: no signaling server answers.
+            SignalingRefused: it gives us no name.
+        """
+        allow_loopback()
+        who = await sign_in(http_url_for(self._where.url))
+        self._room = ClientRoom(
+            self._where,
+            who,
+            on_entered=self._entered,
+            on_answer=self._answered,
+            on_refusal=self._refused,
+        )
+        ended: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            runner = group.create_task(self.runtime.run(until=lambda: False))
+            staying = group.create_task(self._room.stay())
+            try:
+                yield
+                await self._goodbye()
+            except Exception as error:  # raised below, so that no group wraps it
+                ended = error
+            finally:
+                staying.cancel()
+                runner.cancel()
+                await self._dialler.close()
+                await self.files.close()
+        if ended is not None:
+            raise ended
+
+    # --- facts of the room ---------------------------------------------------------------------
+
+    def _entered(self) -> None:
+        if self.world.get(MachineName.SESSION, self.id) is None:
+            self.runtime.post(MachineName.SESSION, self.id, Started())
+
+    def _answered(self, sdp: str) -> None:
+        for link in self.world.live(MachineName.LINK)[-1:]:  # the newest offer is the one
+            self.runtime.post(MachineName.LINK, link.subject, RecvAnswer(sdp=sdp))
+
+    def _refused(self, code: ErrorCode, reason: str) -> None:
+        if self.world.get(MachineName.SESSION, self.id) is None:
+            self._on_over(ConnectionOver(code, reason))  # the room itself did not take us
+            return
+        self.runtime.post(MachineName.SESSION, self.id, WorkerRefused(code=code, reason=reason))
+
+    def _failed(self, code: ErrorCode, reason: str) -> None:
+        if code is ErrorCode.NOT_AUTHENTICATED:
+            self._refused(code, reason)
+
+    def _offer(self, sdp: str) -> None:
+        if self._room is not None:
+            self._room.offer(sdp)
+
+    def _take_chunk(self, owner: str, frame: bytes) -> None:
+        self.files.take_chunk(owner, frame)
+
+    # --- steps of the machines -------------------------------------------------------------------
+
+    def _watch(self, step: Step) -> None:
+        self._sessions.answer_refusals(step)
+        if step.verdict is not Verdict.ROW:
+            return
+        if step.machine is MachineName.LINK:
+            self._link_moved.set()
+        elif step.machine is MachineName.SESSION and step.after == SessionState.CLOSED:
+            code = getattr(step.facts, "code", "") or ErrorCode.ABORTED
+            self._on_over(ConnectionOver(ErrorCode(code), getattr(step.facts, "reason", "")))
+        self._on_step(step)
+
+    async def _goodbye(self) -> None:
+        for link in self.world.live(MachineName.LINK):
+            self.runtime.post(MachineName.LINK, link.subject, WorkerStopping())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                while self.world.live(MachineName.LINK):
+                    self._link_moved.clear()
+                    await self._link_moved.wait()

@@ -1,0 +1,670 @@
+"""Any sequence of what peers, managers, timers and processes can do keeps the worker's laws.
+
+Hypothesis drives the real world, tables, codec and routing. A plain model holds the truth beside
+them: who submitted what, which processes are alive, which outcome was told. Everything that is to be
+chosen is chosen by number from what is there, so every rule means something in every state.
+"""
+
+import os
+from typing import Any
+
+from hypothesis import event as note
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fsm_worker import effects as f
+from fsm_worker import events as e
+from fsm_worker.effects import Effect
+from fsm_worker.events import Event
+from fsm_worker.machines.engine import Verdict
+from fsm_worker.machines.world import THE_SERVER, THE_WORKER
+from protocol import messages as m
+from protocol.errors import ErrorCode
+from protocol.lifecycle import (
+    JobState,
+    LinkState,
+    Outcome,
+    ReceivingState,
+    ResultsState,
+    SendingState,
+    SessionState,
+    SignallingState,
+    WorkerState,
+)
+from protocol.table import MachineName
+from tests.machines.puppet import SIZE, Puppet, submission
+from tests.protocol.samples import ROOT
+
+M, W, J = MachineName, WorkerState, JobState
+Address = tuple[MachineName, str]
+
+KEYS = ("alice", "bob", "stranger")  # all may come in; the stranger submits nothing
+JOBS = ("job-aaaaaaaa", "job-bbbbbbbb", "job-cccccccc")
+ON_GPU = {J.PREPARING, J.RUNNING, J.STOPPING, J.CANCELLING, J.KILLING}
+UP = {LinkState.UP, LinkState.SUSPECT}
+ENDED = {J.DONE, J.REJECTED}
+WRONG = "0" * 64
+
+#: In these states a machine waits for nobody; in every other one a timer, or a task, is alive.
+RESTS: set[tuple[MachineName, Any]] = {
+    *((M.WORKER, state) for state in (W.AVAILABLE, W.BUSY, W.DRAINING, W.STOPPED)),
+    (M.SESSION, SessionState.ATTACHED),
+    *((M.JOB, state) for state in ENDED),
+    (M.RESULTS, ResultsState.NONE),
+    (M.RESULTS, ResultsState.EXPIRED),
+    (M.SIGNALLING, SignallingState.DOWN),
+    (M.SIGNALLING, SignallingState.REFUSED),
+    (M.RECEIVING, ReceivingState.SUSPENDED),  # its session has a timer
+    *((M.SENDING, state) for state in SendingState),  # its results have a timer
+}
+
+some = st.integers(0, 2**16)
+who = st.sampled_from(KEYS)
+job_ids = st.sampled_from(JOBS)
+
+settings.register_profile(
+    "ordinary", derandomize=True, deadline=None, database=None, max_examples=150,
+    stateful_step_count=50,
+)  # fmt: skip
+settings.register_profile(
+    "deep", deadline=None, max_examples=3000, stateful_step_count=120, print_blob=True
+)
+
+
+def results(*, made: bool) -> m.ResultsInfo:
+    if not made:
+        return m.ResultsInfo()
+    return m.ResultsInfo(state=ResultsState.HELD, size=SIZE, root=ROOT, files=2)
+
+
+class WorkerMachine(RuleBasedStateMachine):
+    """Two clients, a stranger, a signaling server, managers and processes, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = Puppet(*KEYS)
+        self.generations: dict[str, int] = dict.fromkeys(KEYS, 0)
+        self.transfers = 0
+        # the truth
+        self.submitted: dict[str, tuple[str, float]] = {}  # owner and content of accepted jobs
+        self.alive: dict[str, bool] = {}  # jobs with a process, and whether it can be killed
+        self.outcomes: dict[str, Outcome] = {}
+        self.ended: dict[Address, Any] = {}  # machines that had ended, and their facts
+        self.gone: set[Address] = set()  # links that were forgotten
+        self.read = 0  # words told that were checked
+        self.history: list[tuple[MachineName, str, Event]] = []  # answers that were given
+
+    # --- choosing --------------------------------------------------------------------------------
+
+    def links(self, *, up: bool) -> list[str]:
+        return [link.subject for link in self.p.world.all(M.LINK) if (link.state in UP) is up]
+
+    def link_of(self, key: str) -> str | None:
+        """The link that this key's session holds."""
+        for session in self.p.world.all(M.SESSION):
+            if session.facts.key == key and session.state is SessionState.ATTACHED:
+                link: str = session.facts.link
+                return link
+        return None
+
+    def session_of(self, link: str) -> str:
+        session: str = self.p.facts(M.LINK, link).session
+        return session
+
+    def snapshot(self) -> dict[Address, tuple[Any, Any]]:
+        return {
+            (name, subject): (instance.state, instance.facts)
+            for name, known in self.p.world.machines.items()
+            for subject, instance in known.items()
+        }
+
+    def feed(self, machine: MachineName, subject: str, event: Event) -> None:
+        self.p.feed(machine, subject, event)
+        for effect in self.p.done:
+            if isinstance(effect, f.StartStage):
+                self.alive.setdefault(effect.subject, True)
+        self.p.done.clear()
+        self.p.steps.clear()
+
+    def say(self, link: str, message: m.Message, number: int | None = None) -> None:
+        self.p.say(link, message, number=number)
+        self.feed(M.LINK, link, e.FrameArrived())  # a sign of life changes nothing else
+
+    # --- the worker and its server ---------------------------------------------------------------
+
+    @initialize(started=st.booleans())
+    def begin(self, started: bool) -> None:
+        if started:
+            self.p.start()
+            for event in (e.Started(), e.SocketOpened(), e.RecvRegistered(room="r-1")):
+                self.feed(M.SIGNALLING, THE_SERVER, event)
+            for key in KEYS[:2]:
+                self.connects(key)
+        else:
+            self.feed(M.WORKER, THE_WORKER, e.Started())
+            self.feed(M.SIGNALLING, THE_SERVER, e.Started())
+
+    @rule(
+        event=st.sampled_from(
+            [
+                e.SocketOpened(),
+                e.SocketFailed(reason="lost"),
+                e.RecvRegistered(room="r-1"),
+                e.RecvRegistered(room="r-2"),
+                e.SignalArrived(),
+                e.RecvRefusal(final=False, reason="full"),
+                e.RecvRefusal(final=True, reason="token"),
+            ]
+        )
+    )
+    def server_says(self, event: Event) -> None:
+        links = {link: self.p.state(M.LINK, link) for link in self.links(up=True)}
+        jobs = {job: self.p.state(M.JOB, job) for job in self.submitted}
+        self.feed(M.SIGNALLING, THE_SERVER, event)
+        if self.p.status not in {W.STOPPING, W.STOPPED}:
+            assert links == {link: self.p.state(M.LINK, link) for link in links}
+            assert jobs == {job: self.p.state(M.JOB, job) for job in jobs}
+
+    @rule(really=st.integers(0, 4))
+    def operator_interrupts(self, really: int) -> None:
+        if really == 0:
+            before = {job: self.p.state(M.JOB, job) for job in self.submitted}
+            busy = self.p.status is W.BUSY
+            self.feed(M.WORKER, THE_WORKER, e.TerminateRequested())
+            note(f"interrupted, now {self.p.status}")
+            if busy:  # the first time, a running job is left alone
+                for job, state in before.items():
+                    assert state not in ON_GPU or self.p.state(M.JOB, job) is state
+
+    # --- links -----------------------------------------------------------------------------------
+
+    @rule(key=who)
+    def connects(self, key: str) -> None:
+        self.generations[key] += 1
+        link = self.p.connect(key, f"s-{key}", self.generations[key])
+        if self.p.state(M.LINK, link) in UP:
+            session = self.p.facts(M.SESSION, f"s-{key}")
+            assert (session.key, session.link) == (key, link)
+
+    @rule(key=who, session=st.sampled_from(KEYS), generation=some, honest=st.booleans())
+    def comes_for_any_session(self, key: str, session: str, generation: int, honest: bool) -> None:
+        before = self.p.world.get(M.SESSION, f"s-{session}")
+        owner = before.facts.key if before is not None else key
+        link = self.p.knock()
+        self.p.reach(link)
+        self.p.hello(link, key, f"s-{session}", generation)
+        self.p.say(link, m.Proof(signature=f"of {key}" if honest else "of nobody"))
+        after = self.p.world.get(M.SESSION, f"s-{session}")
+        if not honest:
+            assert self.p.state(M.LINK, link) not in UP
+        assert after is None or after.facts.key == owner, "a session is its key's for ever"
+        if after is not None and after.facts.link == link:
+            assert honest
+            self.generations[session] = max(self.generations[session], generation)
+
+    @rule(reached=st.booleans(), greeted=st.booleans(), room=st.booleans())
+    def knocks_and_leaves_it(self, reached: bool, greeted: bool, room: bool) -> None:
+        link = self.p.knock(room=room)
+        if reached:
+            self.p.reach(link)
+            if greeted:
+                self.p.hello(link, "alice", "s-alice", 1000)
+
+    @precondition(lambda self: self.links(up=False))
+    @rule(pick=some, job=job_ids, kind=st.integers(0, 4))
+    def speaks_before_it_is_up(self, pick: int, job: str, kind: int) -> None:
+        links = self.links(up=False)
+        link = links[pick % len(links)]
+        words = (submission(job), m.Cancel(job=job), m.Ping(n=1), m.Bye(), m.WorkerGet())
+        before, told = self.snapshot(), len(self.p.told)
+        self.p.say(link, words[kind], number=1 if kind in {0, 1, 4} else 0)
+        after = self.snapshot()
+        for state in (before, after):
+            state.pop((M.LINK, link), None)
+        assert after == before, "nothing but its own link may feel it"
+        assert len(self.p.told) == told
+
+    @rule(
+        pick=some,
+        event=st.sampled_from(
+            [
+                e.PeerClosed(),
+                e.ChannelClosed(),
+                e.IceFailed(),
+                e.Flushed(),
+                e.IceCompleted(),
+                e.SentAnswer(),
+                e.ControlOpened(native=True),
+                e.ControlOpened(native=False),
+                e.FrameRefused(code=ErrorCode.MALFORMED, strikes=1),
+                e.FrameRefused(code=ErrorCode.MALFORMED, strikes=3),
+            ]
+        ),
+    )
+    def connection_reports(self, pick: int, event: Event) -> None:
+        links = [link.subject for link in self.p.world.all(M.LINK)]
+        if links:
+            self.feed(M.LINK, links[pick % len(links)], event)
+
+    @precondition(lambda self: self.gone)
+    @rule(pick=some, event=st.sampled_from([e.PeerClosed(), e.FrameArrived(), e.Flushed()]))
+    def connection_that_is_over_reports(self, pick: int, event: Event) -> None:
+        gone = sorted(self.gone)
+        before = self.snapshot()
+        steps = self.p.feed(*gone[pick % len(gone)], event)
+        assert [step.verdict for step in steps] == [Verdict.STALE]
+        assert self.snapshot() == before
+
+    @rule(key=who, farewell=st.booleans())
+    def leaves(self, key: str, farewell: bool) -> None:
+        link = self.link_of(key)
+        if link is not None:
+            before = {job: self.p.state(M.JOB, job) for job in self.submitted
+                      if self.p.state(M.JOB, job) is not J.STAGING}  # fmt: skip
+            if farewell:
+                self.p.say(link, m.Bye())
+            else:
+                self.feed(M.LINK, link, e.PeerClosed())
+            after = {job: self.p.state(M.JOB, job) for job in before}
+            if self.p.status not in {W.STOPPING, W.STOPPED}:
+                assert after == before, "a client that leaves ends no job"
+
+    @rule(key=who)
+    def reads_nothing_for_too_long(self, key: str) -> None:
+        note("outbox filled")
+        self.feed(M.SESSION, f"s-{key}", e.OutboxFilled())
+
+    # --- jobs ------------------------------------------------------------------------------------
+
+    @rule(key=who, job=job_ids, limit=st.sampled_from([0.0, 60.0]))
+    def submits(self, key: str, job: str, limit: float) -> None:
+        link = self.link_of(key)
+        if link is None or key == "stranger":
+            return
+        before = self.p.world.get(M.JOB, job)
+        facts = before.facts if before is not None else None
+        heard = len(self.p.told)
+        self.p.say(link, submission(job, wall_s=limit))
+        mine = [told.message for told in self.p.told[heard:] if told.session == f"s-{key}"]
+        answers = [said for said in mine if isinstance(said, m.JobSnapshot | m.Error)]
+        if job not in self.submitted:
+            self.submitted[job] = (key, limit)
+            assert [type(said) for said in answers] == [m.JobSnapshot]
+            assert self.p.facts(M.JOB, job).owner == key
+        elif self.submitted[job] == (key, limit):
+            assert [type(said) for said in answers] == [m.JobSnapshot]
+            assert self.p.facts(M.JOB, job) == facts, "the same again changes nothing"
+        else:
+            note("another submission of the same id")
+            codes = [said.code for said in answers if isinstance(said, m.Error)]
+            assert codes == [ErrorCode.JOB_CONFLICT]
+            assert self.p.facts(M.JOB, job) == facts
+
+    @rule(
+        key=who,
+        job=job_ids,
+        kind=st.sampled_from([m.Stop, m.Cancel, m.Attach, m.LogGet, m.Fetch]),
+    )
+    def asks(self, key: str, job: str, kind: Any) -> None:
+        link = self.link_of(key)
+        if link is None:
+            return
+        before, heard = self.snapshot(), len(self.p.told)
+        self.p.say(link, kind(job=job))
+        answers = [told.message for told in self.p.told[heard:] if told.session == f"s-{key}"]
+        owner, _ = self.submitted.get(job, ("", 0.0))
+        if key != owner:
+            codes = [said.code for said in answers if isinstance(said, m.Error)]
+            assert codes == [ErrorCode.UNKNOWN_JOB]
+            assert self.unchanged(before, job), "another's job was moved"
+            return
+        assert answers, f"{kind.__name__} of one's own job is answered"
+        state = before[M.JOB, job][0]
+        if state in ENDED:
+            assert self.p.facts(M.JOB, job) == before[M.JOB, job][1]
+            if kind in {m.Stop, m.Cancel}:
+                assert [said.code for said in answers if isinstance(said, m.Error)] == [
+                    ErrorCode.ALREADY_TERMINAL
+                ]
+
+    def unchanged(self, before: dict[Address, tuple[Any, Any]], job: str) -> bool:
+        after = self.snapshot()
+        about = ((M.JOB, job), (M.RESULTS, job))
+        return all(after.get(address) == before.get(address) for address in about)
+
+    @rule(key=who)
+    def asks_for_its_jobs(self, key: str) -> None:
+        link = self.link_of(key)
+        if link is None:
+            return
+        self.p.say(link, m.JobsGet())
+        listed = self.p.heard(f"s-{key}")[-1]
+        assert isinstance(listed, m.Jobs)
+        mine = {job for job, (owner, _) in self.submitted.items() if owner == key}
+        assert {job.job for job in listed.jobs} == mine
+
+    @rule(key=who)
+    def asks_for_what_is_not_there(self, key: str) -> None:
+        link = self.link_of(key)
+        if link is not None:
+            self.p.say(link, m.Reserve())
+            assert self.p.errors(f"s-{key}")[-1] is ErrorCode.NOT_SUPPORTED
+
+    @rule(key=who, again=st.booleans())
+    def frame_is_repeated_or_lost(self, key: str, again: bool) -> None:
+        link = self.link_of(key)
+        if link is None:
+            return
+        number = self.p.received.get(f"s-{key}", 0)
+        before = self.snapshot()
+        self.p.say(link, m.Cancel(job=JOBS[0]), number=number if again else number + 2)
+        if again and number:
+            assert self.snapshot() == before, "it was read once already"
+        elif not again:
+            assert self.p.state(M.LINK, link) not in UP, "resume repairs it"
+
+    # --- files -----------------------------------------------------------------------------------
+
+    @rule(key=who, job=job_ids, name=st.sampled_from(["package.zip", "other.zip"]))
+    def offers_a_file(self, key: str, job: str, name: str) -> None:
+        link = self.link_of(key)
+        if link is None:
+            return
+        self.transfers += 1
+        before = self.snapshot()
+        offer = m.FileOffer(transfer=self.transfers, job=job, name=name, size=SIZE, root=ROOT)
+        self.p.say(link, offer)
+        if self.submitted.get(job, ("",))[0] != key:
+            assert self.p.errors(f"s-{key}")[-1] is ErrorCode.UNKNOWN_JOB
+            assert self.unchanged(before, job)
+            assert self.p.state(M.RECEIVING, f"s-{key}/{self.transfers}") is None
+
+    @rule(key=who, pick=some, kind=st.integers(0, 4))
+    def answers_an_offer(self, key: str, pick: int, kind: int) -> None:
+        link = self.link_of(key)
+        if link is None or not self.p.world.transfers:
+            return
+        transfer = 1 + pick % self.p.world.transfers
+        words = (
+            m.FileNeed(transfer=transfer, ranges=((0, SIZE),)),
+            m.FileStored(transfer=transfer, root=ROOT),
+            m.FileStored(transfer=transfer, root=WRONG),
+            m.FileRefused(transfer=transfer, code=ErrorCode.DISK_FULL, message="full"),
+            m.FileAbort(transfer=max(1, self.transfers)),
+        )
+        sending = {f.subject for f in self.p.world.all(M.SENDING)}
+        before = self.snapshot()
+        self.p.say(link, words[kind])
+        if kind < 4 and f"s-{key}/{transfer}" not in sending:
+            assert self.p.errors(f"s-{key}")[-1] is ErrorCode.UNKNOWN_TRANSFER
+            assert all(self.unchanged(before, job) for job in JOBS)
+
+    @rule(pick=some, matched=st.booleans())
+    def file_is_complete(self, pick: int, matched: bool) -> None:
+        files = [file.subject for file in self.p.world.all(M.RECEIVING)
+                 if file.state is ReceivingState.RECEIVING]  # fmt: skip
+        if files:
+            file = files[pick % len(files)]
+            self.feed(M.RECEIVING, file, e.ChunksCompleted())
+            if matched:
+                self.gives((M.RECEIVING, file, f.VerifyIncoming), e.DigestMatched())
+
+    @rule(pick=some)
+    def bytes_move(self, pick: int) -> None:
+        job = JOBS[pick % len(JOBS)]
+        for machine in (M.JOB, M.RESULTS):
+            self.feed(machine, job, e.FileProgressed())
+
+    # --- managers --------------------------------------------------------------------------------
+
+    def gives(self, key: tuple[MachineName, str, type[Effect]], event: Event) -> None:
+        """A task ends with this event."""
+        self.p.tasks.pop(key, None)
+        self.history.append((key[0], key[1], event))
+        self.feed(key[0], key[1], event)
+
+    def good(self, key: tuple[MachineName, str, type[Effect]], other: bool) -> Event:
+        """How a task ends if nothing fails; some have two ways."""
+        _, subject, task = key
+        match task:
+            case f.ProbeHost:
+                if other:
+                    return e.ProbeFailed(reason="no driver")
+                return e.ProbeSucceeded(capabilities=m.Capabilities())
+            case f.CleanSlot:
+                if other or not all(self.alive.values()):
+                    return e.CleanFailed(reason="it is there")
+                for job in list(self.alive):
+                    if self.p.state(M.JOB, job) not in ON_GPU:
+                        del self.alive[job]
+                return e.CleanSucceeded()
+            case f.ValidatePackage:
+                problem = m.Problem(code=ErrorCode.SCRIPT_REFUSED, sentence="no", line=1)
+                if other:
+                    return e.ValidationFailed(problems=(problem,))
+                return e.ValidationPassed(stages=1 + len(subject) % 2)
+            case f.PrepareRun:
+                return e.Prepared(gpu_free=not other, reason="taken")
+            case f.StartStage:
+                return self.exits(subject, ok=not other)
+            case f.CollectOutputs:
+                if other:
+                    return e.CollectFailed(reason="disk full")
+                return e.Collected(results=results(made=True))
+            case f.VerifyIncoming:
+                return e.DigestMismatched() if other else e.DigestMatched()
+            case f.OpenIncoming:
+                if other:
+                    return e.StorageFailed(code=ErrorCode.NOT_ANNOUNCED, reason="no")
+                return e.ChunksCompleted()
+            case f.SendRanges:
+                return e.SourceFailed(reason="changed") if other else e.FileProgressed()
+            case f.HandleConnection:
+                return e.SentAnswer()
+            case f.Farewell:
+                return e.Flushed()
+            case _:
+                return e.SocketFailed(reason="refused") if other else e.SocketOpened()
+
+    def exits(self, job: str, *, ok: bool, out_of_memory: bool = False) -> Event:
+        """The process of a job's present stage is gone."""
+        self.alive.pop(job, None)
+        stage = self.p.facts(M.JOB, job).stage
+        return e.ProcessExited(stage=stage, ok=ok, out_of_memory=out_of_memory, reason="it ended")
+
+    @precondition(lambda self: self.p.tasks)
+    @rule(pick=some, other=st.integers(0, 4), fails=st.integers(0, 9))
+    def a_manager_answers(self, pick: int, other: int, fails: int) -> None:
+        keys = list(self.p.tasks)
+        key = keys[pick % len(keys)]
+        if key[2] is f.StartStage and self.alive.get(key[1]) is False:
+            return  # it can't be killed, and does not end by itself
+        if fails == 0:
+            note(f"{key[2].__name__} failed")
+            self.alive.pop(key[1], None) if key[2] is f.StartStage else None
+            self.gives(key, e.EffectFailed(effect=key[2].method(), reason="it broke"))
+        else:
+            self.gives(key, self.good(key, other == 0))
+
+    @precondition(lambda self: self.p.tasks)
+    @rule()
+    def all_managers_answer(self) -> None:
+        for key in list(self.p.tasks):
+            if key in self.p.tasks and key[2] is not f.StartStage:
+                self.gives(key, self.good(key, other=False))
+
+    @rule(job=job_ids, ok=st.booleans(), out_of_memory=st.booleans())
+    def a_process_exits(self, job: str, ok: bool, out_of_memory: bool) -> None:
+        key = (M.JOB, job, f.StartStage)
+        if key in self.p.tasks and self.alive.get(job):
+            self.gives(key, self.exits(job, ok=ok, out_of_memory=out_of_memory and not ok))
+
+    @rule(job=job_ids)
+    def a_process_can_not_be_killed(self, job: str) -> None:
+        if job in self.alive:
+            self.alive[job] = False
+
+    @precondition(lambda self: self.history)
+    @rule(pick=some)
+    def an_answer_comes_twice(self, pick: int) -> None:
+        machine, subject, event = self.history[pick % len(self.history)]
+        proof = isinstance(event, e.CleanSucceeded | e.ProbeSucceeded)
+        if proof and self.p.status in {W.CLEANING, W.DEGRADED, W.STARTING}:
+            return  # each such task answers once, and is replaced where it is asked for again
+        if (machine, subject) in self.gone:
+            return
+        outcome = self.p.facts(M.JOB, subject).outcome if machine is M.JOB else None
+        self.feed(machine, subject, event)
+        if outcome:
+            assert self.p.facts(M.JOB, subject).outcome is outcome
+
+    @rule(pick=some)
+    def an_effect_fails(self, pick: int) -> None:
+        """One that is performed at once, so that no task of it is under way."""
+        all_of_them = list(self.snapshot())
+        machine, subject = all_of_them[pick % len(all_of_them)]
+        note(f"an effect of {machine} failed")
+        self.feed(machine, subject, e.EffectFailed(effect="report", reason="it broke"))
+
+    @rule(job=job_ids)
+    def trainer_reports(self, job: str) -> None:
+        self.feed(M.JOB, job, e.TrainerReported(event="epoch_end"))
+
+    # --- time ------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.p.timers)
+    @rule(pick=some)
+    def a_timer_runs_out(self, pick: int) -> None:
+        keys = list(self.p.timers)
+        key = keys[pick % len(keys)]
+        note(f"timer {key[2]}")
+        steps = self.p.expire_key(key)
+        assert steps[0].verdict is not Verdict.STALE, "a timer that runs is one that is armed"
+        assert steps[0].verdict is not Verdict.ILLEGAL, steps[0].sentence
+
+    @rule(job=job_ids)
+    def job_s_timers_run_out(self, job: str) -> None:
+        for key in [key for key in self.p.timers if key[1] == job]:
+            if key in self.p.timers:
+                self.p.expire_key(key)
+
+    # --- laws ------------------------------------------------------------------------------------
+
+    @invariant()
+    def one_job_holds_the_slot(self) -> None:
+        slot = self.p.facts(M.WORKER, THE_WORKER).slot
+        holders = [
+            job.subject
+            for job in self.p.world.all(M.JOB)
+            if job.state in ON_GPU or (job.state is J.QUEUED and job.subject == slot)
+        ]
+        assert len(holders) <= 1, "two jobs on one GPU"
+        if self.p.status in {W.BUSY, W.DRAINING}:
+            assert holders == [slot]
+        elif self.p.status not in {W.STOPPING, W.STOPPED}:
+            assert holders == []
+        if self.p.status is W.AVAILABLE:
+            assert slot == ""
+
+    @invariant()
+    def available_means_that_no_process_is_alive(self) -> None:
+        if self.p.status is W.AVAILABLE:
+            assert not self.alive
+
+    @invariant()
+    def no_job_waits_while_the_worker_is_available(self) -> None:
+        if self.p.status is W.AVAILABLE:
+            assert all(job.state is not J.QUEUED for job in self.p.world.all(M.JOB))
+
+    @invariant()
+    def every_outcome_is_fixed_once(self) -> None:
+        for job in self.submitted:
+            outcome = self.p.facts(M.JOB, job).outcome
+            assert (outcome is not Outcome.NONE) or self.p.state(M.JOB, job) not in ENDED
+            if outcome is not Outcome.NONE:
+                assert self.outcomes.setdefault(job, outcome) is outcome
+
+    @invariant()
+    def final_states_stay(self) -> None:
+        for name, known in self.p.world.machines.items():
+            for subject, instance in known.items():
+                address = (name, subject)
+                if address in self.ended:
+                    assert (instance.state, instance.facts) == self.ended[address]
+                elif instance.final:
+                    self.ended[address] = (instance.state, instance.facts)
+        known_links = self.p.world.machines[M.LINK]
+        numbers = range(1, self.p.world_links + 1)
+        self.gone = {(M.LINK, f"l-{n}") for n in numbers if f"l-{n}" not in known_links}
+
+    @invariant()
+    def nobody_hears_of_another_s_job(self) -> None:
+        for told in self.p.told[self.read :]:
+            message: Any = told.message
+            if isinstance(message, m.Error):
+                continue
+            for job in [message] if hasattr(message, "job") else getattr(message, "jobs", ()):
+                if job.job:
+                    assert self.submitted.get(job.job, (told.key,))[0] == told.key
+        self.read = len(self.p.told)
+
+    @invariant()
+    def every_session_is_carried_by_the_link_it_names(self) -> None:
+        for session in self.p.world.all(M.SESSION):
+            attached = session.state is SessionState.ATTACHED
+            assert attached is (session.facts.link != "")
+            if attached:
+                link = self.p.world.machines[M.LINK][session.facts.link]
+                assert link.state in UP
+                assert link.facts.key == session.facts.key
+        held = {session.facts.link for session in self.p.world.all(M.SESSION)}
+        assert set(self.links(up=True)) <= held, "a link is up for its session only"
+
+    @invariant()
+    def delivered_means_that_the_client_said_so(self) -> None:
+        for file in self.p.world.all(M.SENDING):
+            state = self.p.state(M.RESULTS, file.facts.job)
+            assert state is ResultsState.DELIVERING, "nothing is sent that nobody waits for"
+
+    @invariant()
+    def whoever_waits_has_a_timer_or_a_task(self) -> None:
+        waiting = {key[:2] for key in (*self.p.timers, *self.p.tasks)}
+        for name, known in self.p.world.machines.items():
+            for subject, instance in known.items():
+                if not instance.final and (name, instance.state) not in RESTS:
+                    assert (name, subject) in waiting, f"{name} {subject} {instance.state}"
+
+    @invariant()
+    def timers_run_that_are_armed_and_no_others(self) -> None:
+        for (name, subject, timer), serial in self.p.timers.items():
+            instance = self.p.world.get(name, subject)
+            assert instance is not None
+            assert instance.armed.get(timer) == serial
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """No manager answers any more: timers and the ends of processes alone finish everything."""
+        for _ in range(40):
+            for key in list(self.p.timers):
+                if key in self.p.timers:
+                    self.p.expire_key(key)
+            for key in list(self.p.tasks):
+                if key[2] is f.StartStage:
+                    self.gives(key, self.exits(key[1], ok=False))
+            self.every_outcome_is_fixed_once()
+            self.one_job_holds_the_slot()
+        for job in self.submitted:
+            assert self.p.state(M.JOB, job) in ENDED, "a job is stuck"
+            assert self.p.state(M.RESULTS, job) in {None, ResultsState.EXPIRED}
+        assert self.p.status in {W.AVAILABLE, W.DEGRADED, W.STOPPED}
+        assert self.p.world.all(M.LINK) == []
+        assert self.p.world.all(M.RECEIVING) == self.p.world.all(M.SENDING) == []
+        assert self.p.unrest() == []
+
+
+WorkerMachine.TestCase.settings = settings(
+    settings.get_profile(os.environ.get("FSM_WORKER_HYPOTHESIS", "ordinary"))
+)
+TestWorker = WorkerMachine.TestCase
