@@ -1,8 +1,8 @@
 # make demo    watch a worker and a client do a job, on this machine
 # make test    every check and every test
 #
-# Both make .venv by themselves, from PyPI; neither needs root. Once it is there, nothing here
-# touches a network. PYTHON=/path/to/python3 chooses the Python for .venv.
+# Both make .venv by themselves, from PyPI; neither needs root. Once it is there, they touch no
+# network (test-wheel and bench do). PYTHON=/path/to/python3 chooses the Python for .venv.
 
 SHELL := bash
 PY := .venv/bin/python
@@ -15,7 +15,7 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel coverage lint diagrams clean distclean
+.PHONY: help demo test test-wheel coverage bench lint diagrams clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ test-wheel: $(DEV) ## build the wheel, install it alone elsewhere, run the demo 
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
 	@$(PY) -m pytest -q --cov --cov-report=term-missing
 
+bench: $(RUNTIME) ## measure everything, and write bench/RESULTS.md
+	@$(PY) -m bench
+
 lint: $(DEV) ## style, types on three systems, imports, drift of the diagrams
 	@$(STEP) "style" $(PY) -m ruff check
 	@$(STEP) "format" $(PY) -m ruff format --check
@@ -58,7 +61,7 @@ diagrams: $(RUNTIME) ## write diagrams/ from the tables
 clean: ## remove what tools leave behind
 	rm -rf build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv
 	rm -rf .venv

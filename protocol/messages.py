@@ -18,8 +18,8 @@ from msgspec import Meta, Struct, field
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, Outcome, ResultsState, WorkerState
 
-JobId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{7,63}$")]
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]  # SHA-256, hexadecimal
+JobId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{7,63}\Z")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # SHA-256, hexadecimal
 Transfer = Annotated[int, Meta(ge=1, le=2**32 - 1)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]  # bytes
 ChunkSize = Annotated[int, Meta(ge=4096, le=256 * 1024)]  # bytes, header included
@@ -251,7 +251,7 @@ class Progress(Message, frozen=True, kw_only=True, tag="progress"):
     epoch: int | None = None  # from 0
     epochs: int | None = None  # planned, where known
     batch: int | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)  # None: not a finite number
     sent_at: float = 0.0  # the trainer's clock, seconds since 1970-01-01 UTC; 0 if it said none
 
 

@@ -56,7 +56,7 @@ class SessionString(Struct, frozen=True, kw_only=True):
             )
         try:
             return msgspec.json.decode(from_text(text.removeprefix(SESSION_PREFIX)), type=cls)
-        except (ValueError, msgspec.DecodeError) as error:
+        except (ValueError, msgspec.DecodeError, RecursionError) as error:
             raise BadSessionString(
                 "the session string is damaged: copy the whole line that the worker printed"
             ) from error

@@ -33,16 +33,32 @@ class Epoch(NamedTuple):
 
 
 class Losses:
-    """The losses of one job's present stage."""
+    """The losses of one job's present stage.
+
+    Attributes:
+        stage: from 0.
+        epoch: the last one that began or ended, from 1; 0 before the first.
+        planned: how many epochs there will be, where that is known.
+        batch_loss: of the last batch.
+        history: a loss for each epoch, the newest last.
+        last: the last epoch that has ended.
+        first_loss: of the first epoch, also when the history has lost it.
+    """
+
+    stage: int
+    epoch: int
+    planned: int | None
+    batch_loss: float | None
+    history: list[float]
+    last: Epoch | None
+    first_loss: float | None
 
     def __init__(self) -> None:
-        self.stage = 0
-        self.epoch = 0  # the last one that began or ended, from 1
-        self.planned: int | None = None
-        self.batch_loss: float | None = None
-        self.history: list[float] = []
-        self.last: Epoch | None = None
-        self.first_loss: float | None = None
+        self._begin(0)
+
+    def _begin(self, stage: int) -> None:
+        self.stage, self.epoch, self.planned, self.batch_loss = stage, 0, None, None
+        self.history, self.last, self.first_loss = [], None, None
 
     @property
     def best(self) -> float | None:
@@ -59,8 +75,7 @@ class Losses:
             The epoch that has ended with it, if one has.
         """
         if progress.stage != self.stage or progress.event == "train_begin":
-            self.__init__()  # type: ignore[misc] # a new training has no past
-            self.stage = progress.stage
+            self._begin(progress.stage)
         self.planned = progress.epochs or self.planned
         if progress.epoch is not None:
             self.epoch = progress.epoch + 1

@@ -1,5 +1,7 @@
-"""A client's machines at work: it wires world, links, session, files and room, as
-`RTCWorkerClient` does for the worker, and dials again by itself when a link is lost.
+"""A client's machines at work: world, links, session, files and room, wired.
+
+It is to a client what `RTCWorkerClient` is to a worker. Its machines dial again by themselves when
+a link is lost.
 """
 
 import asyncio

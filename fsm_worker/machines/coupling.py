@@ -156,7 +156,7 @@ def _inputs_are_unwanted(world: World) -> Iterator[Forced]:
 
 def _job_is_done(world: World) -> Iterator[Forced]:
     for job in world.all(M.JOB):
-        if job.state is J.DONE:
+        if job.final:
             results = world.get(M.RESULTS, job.subject)
             if results is None or results.state is R.NONE:
                 yield Forced(
@@ -304,7 +304,7 @@ WORKER_COUPLINGS: tuple[Coupling, ...] = (
              _job_leaves_slot),
     Coupling("C9", "the worker leaves or stops, and a job is alive",
              "job: worker_leaving (waiting), worker_stopping (on the slot)", _worker_leaves),
-    Coupling("C10", "a job is done", "results: job_done", _job_is_done),
+    Coupling("C10", "a job is done or rejected", "results: job_done", _job_is_done),
     Coupling("C11", "the owner's session came or went", "job: client_attached, client_detached",
              _owner_comes_and_goes),
     Coupling("C12", "results are to be delivered", "sending: send_requested; results: "

@@ -187,6 +187,8 @@ class JobExecutor:
         run.ports = Ports(publish=publish, control=control)
         run.before = await asyncio.to_thread(snapshot, run.package)
         free, reason = await asyncio.to_thread(self._capabilities.gpu_free)
+        if run.closed:  # cancelled meanwhile: what was opened for it is closed again
+            self._progress.close(effect.subject)
         self._emit(MachineName.JOB, effect.subject, Prepared(gpu_free=free, reason=reason))
 
     # --- effects: the process ------------------------------------------------------------------

@@ -65,7 +65,7 @@ job_ids = st.sampled_from(JOBS)
 
 settings.register_profile(
     "ordinary", derandomize=True, deadline=None, database=None, max_examples=150,
-    stateful_step_count=50,
+    stateful_step_count=50, report_multiple_bugs=False,
 )  # fmt: skip
 settings.register_profile(
     "deep", deadline=None, max_examples=3000, stateful_step_count=120, print_blob=True

@@ -1,0 +1,24 @@
+"""Chooses how a watched job is shown."""
+
+import os
+import sys
+
+from fsm_worker.cli.console import Console
+from fsm_worker.cli.live import LiveView
+from fsm_worker.cli.objects import ObjectView
+from fsm_worker.cli.plain import PlainView
+from fsm_worker.cli.view import View
+
+
+def view_for(console: Console) -> View:
+    """Bars where standard output is a terminal that can draw them, else lines or objects."""
+    if console.as_json:
+        return ObjectView(console)
+    if console.quiet or not sys.stdout.isatty() or os.environ.get("TERM", "") == "dumb":
+        return PlainView(console)
+    return LiveView()
+
+
+def can_ask(console: Console) -> bool:
+    """Whether somebody is there to answer a question."""
+    return not console.as_json and sys.stdin.isatty() and sys.stdout.isatty()
