@@ -7,6 +7,7 @@ name. What happens when is in `fsm_worker.machines`; how, in `fsm_worker.service
 import asyncio
 import contextlib
 import signal
+from functools import partial
 
 from aiortc import (
     RTCConfiguration,
@@ -18,9 +19,6 @@ from aiortc import (
 
 from fsm_worker.effects import ClosePeer, HandleConnection, KeepIceAlive, Owner
 from fsm_worker.events import (
-    IceCompleted,
-    IceFailed,
-    PeerClosed,
     RecvOffer,
     SentAnswer,
     Started,
@@ -30,10 +28,11 @@ from fsm_worker.identity import Identity, KnownClients
 from fsm_worker.journal import Journal
 from fsm_worker.machines.engine import Step
 from fsm_worker.machines.world import THE_SERVER, THE_WORKER
-from fsm_worker.machines.worlds import worker_world
+from fsm_worker.machines.worlds import at_rest, worker_world
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.loopback import allow_loopback
 from fsm_worker.seams.peer_links import PeerLinks, fingerprint
+from fsm_worker.seams.readiness import readiness
 from fsm_worker.seams.room import enter_room
 from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_link import SignalingLink
@@ -47,7 +46,6 @@ from fsm_worker.services.runners import builtin_runners
 from fsm_worker.services.state_manager import StateManager
 from fsm_worker.settings import WorkerSettings
 from protocol.errors import ErrorCode
-from protocol.lifecycle import SignallingState, WorkerState
 from protocol.messages import Progress, Telemetry
 from protocol.signaling import Answer, Error
 from protocol.table import MachineName
@@ -195,7 +193,7 @@ class RTCWorkerClient:
             try:
                 self.runtime.post(MachineName.WORKER, THE_WORKER, Started())
                 self.runtime.post(MachineName.SIGNALLING, THE_SERVER, Started())
-                await self.runtime.run(until=self._at_rest)
+                await self.runtime.run(until=partial(at_rest, self.world))
             finally:
                 await self.clean_exit()
 
@@ -217,16 +215,6 @@ class RTCWorkerClient:
         await self.job_executor.close()
         await self.progress_reporter.aclose()
         await self.file_manager.close()
-
-    def _at_rest(self) -> bool:
-        worker = self.world.get(MachineName.WORKER, THE_WORKER)
-        server = self.world.get(MachineName.SIGNALLING, THE_SERVER)
-        return (
-            worker is not None
-            and worker.state is WorkerState.STOPPED
-            and (server is None or server.state in {SignallingState.DOWN, SignallingState.REFUSED})
-            and not self.world.live(MachineName.LINK)
-        )
 
     # --- WebRTC ------------------------------------------------------------------------------
 
@@ -258,14 +246,9 @@ class RTCWorkerClient:
     def on_iceconnectionstatechange(self, link: str) -> None:
         """Readiness strings of the peer connection become events."""
         pc = self._peers.get(link)
-        if pc is None:
-            return
-        if pc.connectionState == "closed":
-            self.runtime.post(MachineName.LINK, link, PeerClosed())
-        elif "failed" in {pc.iceConnectionState, pc.connectionState}:
-            self.runtime.post(MachineName.LINK, link, IceFailed())
-        elif pc.iceConnectionState == "completed":
-            self.runtime.post(MachineName.LINK, link, IceCompleted())
+        event = readiness(pc) if pc is not None else None
+        if event is not None:
+            self.runtime.post(MachineName.LINK, link, event)
 
     def keep_ice_alive(self, effect: KeepIceAlive) -> None:
         """Pings the peer: a path that dies raises no event."""

@@ -31,7 +31,7 @@ SLEEPS = {
     ("fsm_worker/client/room.py", "stay"): "jitter: clients must not come back in one moment",
     ("fsm_worker/examples/digits/training.py", "train"): "--pace stretches an epoch on purpose",
     ("fsm_worker/services/job_executor.py", "_sample"): "a sampling rate, not a wait",
-    ("fsm_worker/services/launcher.py", "_end_of"): (
+    ("fsm_worker/services/leftovers.py", "end_of"): (
         "a system without pidfd tells nobody but the parent that a process ended"
     ),
     ("fsm_worker/services/progress_reporter.py", "_read"): _TURN,

@@ -207,7 +207,8 @@ def _read(path: Path, *, required: bool) -> dict[str, str]:
         if name not in _BY_NAME:
             near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0)[0]
             raise CommandFailed(
-                ExitCode.USAGE, f"{path}: there is no setting {name[:100]!r}; did you mean {near!r}?"
+                ExitCode.USAGE,
+                f"{path}: there is no setting {name[:100]!r}; did you mean {near!r}?",
             )
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise CommandFailed(ExitCode.USAGE, f"{path}: {name} must be a text or a number")

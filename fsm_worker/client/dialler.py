@@ -11,9 +11,10 @@ from aiortc import (
 )
 
 from fsm_worker.effects import AcceptAnswer, ClosePeer, KeepIceAlive, MakeOffer
-from fsm_worker.events import IceCompleted, IceFailed, PeerClosed, RecvAnswer
+from fsm_worker.events import RecvAnswer
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.peer_links import PeerLinks, fingerprint
+from fsm_worker.seams.readiness import readiness
 from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL
 from protocol.table import MachineName
 
@@ -86,11 +87,6 @@ class Dialler:
 
     def _changed(self, link: str) -> None:
         pc = self._peers.get(link)
-        if pc is None:
-            return
-        if pc.connectionState == "closed":
-            self._runtime.post(MachineName.LINK, link, PeerClosed())
-        elif "failed" in {pc.iceConnectionState, pc.connectionState}:
-            self._runtime.post(MachineName.LINK, link, IceFailed())
-        elif pc.iceConnectionState == "completed":
-            self._runtime.post(MachineName.LINK, link, IceCompleted())
+        event = readiness(pc) if pc is not None else None
+        if event is not None:
+            self._runtime.post(MachineName.LINK, link, event)

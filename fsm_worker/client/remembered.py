@@ -89,9 +89,7 @@ class Remembered:
                     self.path.replace(self.path.with_suffix(".json.damaged"))
             if not job and entries and entries[-1].session == session:
                 return
-            kept = [
-                entry for entry in entries if (entry.job, entry.session) != (job, session)
-            ]
+            kept = [entry for entry in entries if (entry.job, entry.session) != (job, session)]
             kept.append(Entry(session=session, job=job, name=name, at=time.time()))
             self.entries = kept[-MOST:]
             _write(self.path, msgspec.json.encode(_File(jobs=tuple(self.entries))))

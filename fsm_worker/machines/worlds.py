@@ -17,6 +17,18 @@ def worker_world() -> World:
     return world
 
 
+def at_rest(world: World) -> bool:
+    """Whether a worker has stopped, and has said goodbye to its server and to every peer."""
+    worker = world.get(MachineName.WORKER, THE_WORKER)
+    server = world.get(MachineName.SIGNALLING, THE_SERVER)
+    return (
+        worker is not None
+        and worker.final
+        and (server is None or server.final or server.state is SIGNALLING.initial)
+        and not world.live(MachineName.LINK)
+    )
+
+
 def client_world() -> World:
     """A client's machines, before anything has happened."""
     return World(CLIENT_TABLES, CLIENT_COUPLINGS)

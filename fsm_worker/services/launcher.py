@@ -27,115 +27,24 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import psutil
 
 from fsm_worker.services import supervisor
+from fsm_worker.services.launch import ExitRecord as ExitRecord
+from fsm_worker.services.launch import Launcher as Launcher
+from fsm_worker.services.launch import LaunchFailed as LaunchFailed
+from fsm_worker.services.launch import LaunchSpec as LaunchSpec
+from fsm_worker.services.launch import Process as Process
+from fsm_worker.services.leftovers import MARKER as MARKER
+from fsm_worker.services.leftovers import end_of
+from fsm_worker.services.leftovers import find_leftovers as find_leftovers
 
-MARKER = "FSM_WORKER_JOB"
 # Isolated, without site-packages, writing no bytecode: nothing installed later reaches it.
 _INTERPRETER = (sys.executable, "-I", "-S", "-B")
-_LOOK_AGAIN = 0.2  # seconds between two looks at a process whose end is no event here
-
-
-class LaunchFailed(Exception):
-    """Nothing runs: the message is a sentence that names the program and says what to do."""
-
-
-@dataclass(frozen=True)
-class LaunchSpec:
-    """One stage of a job, as a runner made it.
-
-    Args:
-        argv: the program, found through PATH of `env`, and its arguments; no shell sees them.
-        env: the whole environment of the program; the launcher adds its marker.
-        cwd: the working folder of the program; it must exist.
-        log_path: where standard output and error are appended, byte for byte.
-        record_dir: where the supervisor's records go; made if missing, readable by us only.
-        stage: the number of the stage in the job, in the records' names.
-        log_limit: bytes of output that this stage may put into the log; further output is
-            read and dropped, and the log's last line says so.
-    """
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    cwd: Path
-    log_path: Path
-    record_dir: Path
-    stage: int
-    log_limit: int = 1 << 30
-
-
-class ExitRecord(msgspec.Struct, frozen=True):
-    """How a program ended, as its supervisor wrote it down.
-
-    Args:
-        code: the exit code; None if a signal ended it, or nobody saw its end.
-        signal: the number of the signal that ended it, if one did.
-        started: when it was started, in seconds since the epoch.
-        ended: when its end was seen, in seconds since the epoch.
-        pid: its process id.
-        max_rss_kib: the most memory that it held at once, in KiB; None if nobody saw its end.
-        output_bytes: how much it had written when it ended, kept in the log or not.
-        log_cut: the log does not hold all of that.
-    """
-
-    code: int | None
-    signal: int | None
-    started: float
-    ended: float
-    pid: int
-    max_rss_kib: int | None = None
-    output_bytes: int = 0
-    log_cut: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether the program ended by itself with code 0."""
-        return self.code == 0
-
-    @property
-    def lost(self) -> bool:
-        """Whether nobody saw the end: the supervisor was killed, the program may be alive."""
-        return self.code is None and self.signal is None
-
-
-class Process(Protocol):
-    """A stage that was started, wherever it runs."""
-
-    @property
-    def pid(self) -> int:
-        """The process id of the program."""
-
-    async def wait_exit(self) -> ExitRecord:
-        """Wait until the program itself ended. Cancelling is safe."""
-
-    def signal(self, signum: int) -> None:
-        """Send a signal to the whole tree; never blocks, never raises if nothing is left."""
-
-    async def wait_gone(self) -> None:
-        """Wait until nothing of the stage is left. Cancelling is safe."""
-
-    async def kill_leftovers(self) -> tuple[int, ...]:
-        """Kill all that is left, and return the ids of the processes that would not die."""
-
-
-class Launcher(Protocol):
-    """A place where stages can be started."""
-
-    async def start(
-        self, spec: LaunchSpec, *, on_output: Callable[[], None] | None = None
-    ) -> Process:
-        """Start a stage; `on_output` is called, on the loop, after the log grew.
-
-        Raises:
-            LaunchFailed: the program could not be started.
-        """
 
 
 class _Notice(msgspec.Struct, frozen=True):
@@ -283,7 +192,7 @@ class LocalProcess:
             left = await asyncio.to_thread(self._find_leftovers)
             self._gone = not left
             for process in left:
-                await _end_of(process)
+                await end_of(process)
 
     async def kill_leftovers(self, *, grace: float = 5.0) -> tuple[int, ...]:
         """Kill all that is left of the stage, the program included if it still runs.
@@ -393,56 +302,6 @@ class LocalProcess:
                 return (self.supervisor_pid,)
             return self._kill_directly(patience)  # what it may have been starting just then
         return ()
-
-
-def find_leftovers(
-    marker: str, supervisor_pid: int | None, program: psutil.Process | None
-) -> list[psutil.Process]:
-    """Return the living processes of one launch, without its supervisor.
-
-    Args:
-        marker: the word in the environment of each of them, unless it was overwritten.
-        supervisor_pid: the supervisor while it is not reaped: its descendants belong to it.
-        program: the job's program, dead or alive: so do the members of its session, unless its
-            process id has come to belong to a stranger.
-    """
-    session = None
-    if program is not None and (program.is_running() or not psutil.pid_exists(program.pid)):
-        session = program.pid
-    candidates: dict[int, psutil.Process] = {}
-    parents: dict[int, int] = {}
-    ours = set() if supervisor_pid is None else {supervisor_pid}
-    for pid in psutil.pids():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            process = psutil.Process(pid)
-            if process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            parents[pid] = process.ppid()
-            candidates[pid] = process
-            if os.getsid(pid) == session or process.environ().get(MARKER) == marker:
-                ours.add(pid)
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return [candidates[pid] for pid in ours - {supervisor_pid, os.getpid()} if pid in candidates]
-
-
-async def _end_of(process: psutil.Process) -> None:
-    ended = asyncio.Event()
-    try:
-        fd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return
-    except (AttributeError, OSError):
-        await asyncio.sleep(_LOOK_AGAIN)  # this system tells nobody but the parent
-        return
-    loop = asyncio.get_running_loop()
-    loop.add_reader(fd, ended.set)
-    try:
-        if process.is_running():  # the descriptor is not that of a stranger with the same id
-            await ended.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
 
 
 def _make_folders(spec: LaunchSpec) -> None:

@@ -268,7 +268,7 @@ class ProgressReporter:
             epoch=message.epoch,
             epochs=line.epochs,
             batch=message.batch,
-            metrics=message.metrics,
+            metrics={**message.metrics},
             sent_at=message.sent_at,
         )
         if isinstance(message, TrainBegin | EpochEnd | TrainEnd):

@@ -273,6 +273,8 @@ class Puppet:
                 reason="not proved, or not known",
             )
             self._reactions.append((*address, checked))
+        elif isinstance(effect, f.ForgetSession):
+            self.received.pop(effect.subject, None)
         elif isinstance(effect, f.DiscardOutputs):
             self._reactions.append((*address, e.Collected(results=m.ResultsInfo())))
         elif isinstance(effect, f.StopSending | f.AbortOutgoing):

@@ -1,7 +1,7 @@
 """Any sequence of what peers, managers, timers and processes can do keeps the worker's laws.
 
 Hypothesis drives the real world, tables, codec and routing. A plain model holds the truth beside
-them: who submitted what, which processes are alive, which outcome was told. Everything that is to be
+them: who submitted what, which processes are alive, which outcome was told. What is to be
 chosen is chosen by number from what is there, so every rule means something in every state.
 """
 
@@ -100,17 +100,12 @@ class WorkerMachine(RuleBasedStateMachine):
     def links(self, *, up: bool) -> list[str]:
         return [link.subject for link in self.p.world.all(M.LINK) if (link.state in UP) is up]
 
-    def link_of(self, key: str) -> str | None:
-        """The link that this key's session holds."""
+    def place_of(self, key: str) -> tuple[str, str]:
+        """The link and the session by which this key is here; empty if it is not."""
         for session in self.p.world.all(M.SESSION):
             if session.facts.key == key and session.state is SessionState.ATTACHED:
-                link: str = session.facts.link
-                return link
-        return None
-
-    def session_of(self, link: str) -> str:
-        session: str = self.p.facts(M.LINK, link).session
-        return session
+                return session.facts.link, session.subject
+        return "", ""
 
     def snapshot(self) -> dict[Address, tuple[Any, Any]]:
         return {
@@ -258,8 +253,8 @@ class WorkerMachine(RuleBasedStateMachine):
 
     @rule(key=who, farewell=st.booleans())
     def leaves(self, key: str, farewell: bool) -> None:
-        link = self.link_of(key)
-        if link is not None:
+        link, _ = self.place_of(key)
+        if link:
             before = {job: self.p.state(M.JOB, job) for job in self.submitted
                       if self.p.state(M.JOB, job) is not J.STAGING}  # fmt: skip
             if farewell:
@@ -279,14 +274,14 @@ class WorkerMachine(RuleBasedStateMachine):
 
     @rule(key=who, job=job_ids, limit=st.sampled_from([0.0, 60.0]))
     def submits(self, key: str, job: str, limit: float) -> None:
-        link = self.link_of(key)
-        if link is None or key == "stranger":
+        link, session = self.place_of(key)
+        if not link or key == "stranger":
             return
         before = self.p.world.get(M.JOB, job)
         facts = before.facts if before is not None else None
         heard = len(self.p.told)
         self.p.say(link, submission(job, wall_s=limit))
-        mine = [told.message for told in self.p.told[heard:] if told.session == f"s-{key}"]
+        mine = [told.message for told in self.p.told[heard:] if told.session == session]
         answers = [said for said in mine if isinstance(said, m.JobSnapshot | m.Error)]
         if job not in self.submitted:
             self.submitted[job] = (key, limit)
@@ -307,12 +302,12 @@ class WorkerMachine(RuleBasedStateMachine):
         kind=st.sampled_from([m.Stop, m.Cancel, m.Attach, m.LogGet, m.Fetch]),
     )
     def asks(self, key: str, job: str, kind: Any) -> None:
-        link = self.link_of(key)
-        if link is None:
+        link, session = self.place_of(key)
+        if not link:
             return
         before, heard = self.snapshot(), len(self.p.told)
         self.p.say(link, kind(job=job))
-        answers = [told.message for told in self.p.told[heard:] if told.session == f"s-{key}"]
+        answers = [told.message for told in self.p.told[heard:] if told.session == session]
         owner, _ = self.submitted.get(job, ("", 0.0))
         if key != owner:
             codes = [said.code for said in answers if isinstance(said, m.Error)]
@@ -335,32 +330,35 @@ class WorkerMachine(RuleBasedStateMachine):
 
     @rule(key=who)
     def asks_for_its_jobs(self, key: str) -> None:
-        link = self.link_of(key)
-        if link is None:
+        link, session = self.place_of(key)
+        if not link:
             return
         self.p.say(link, m.JobsGet())
-        listed = self.p.heard(f"s-{key}")[-1]
+        listed = self.p.heard(session)[-1]
         assert isinstance(listed, m.Jobs)
         mine = {job for job, (owner, _) in self.submitted.items() if owner == key}
         assert {job.job for job in listed.jobs} == mine
 
     @rule(key=who)
     def asks_for_what_is_not_there(self, key: str) -> None:
-        link = self.link_of(key)
-        if link is not None:
+        link, session = self.place_of(key)
+        if link:
             self.p.say(link, m.Reserve())
-            assert self.p.errors(f"s-{key}")[-1] is ErrorCode.NOT_SUPPORTED
+            assert self.p.errors(session)[-1] is ErrorCode.NOT_SUPPORTED
 
     @rule(key=who, again=st.booleans())
     def frame_is_repeated_or_lost(self, key: str, again: bool) -> None:
-        link = self.link_of(key)
-        if link is None:
+        link, session = self.place_of(key)
+        if not link:
             return
-        number = self.p.received.get(f"s-{key}", 0)
+        number = self.p.received.get(session, 0)
         before = self.snapshot()
         self.p.say(link, m.Cancel(job=JOBS[0]), number=number if again else number + 2)
         if again and number:
-            assert self.snapshot() == before, "it was read once already"
+            after = self.snapshot()
+            for state in (before, after):
+                del state[M.LINK, link]  # it is a sign of life
+            assert after == before, "it was read once already"
         elif not again:
             assert self.p.state(M.LINK, link) not in UP, "resume repairs it"
 
@@ -368,22 +366,22 @@ class WorkerMachine(RuleBasedStateMachine):
 
     @rule(key=who, job=job_ids, name=st.sampled_from(["package.zip", "other.zip"]))
     def offers_a_file(self, key: str, job: str, name: str) -> None:
-        link = self.link_of(key)
-        if link is None:
+        link, session = self.place_of(key)
+        if not link:
             return
         self.transfers += 1
         before = self.snapshot()
         offer = m.FileOffer(transfer=self.transfers, job=job, name=name, size=SIZE, root=ROOT)
         self.p.say(link, offer)
         if self.submitted.get(job, ("",))[0] != key:
-            assert self.p.errors(f"s-{key}")[-1] is ErrorCode.UNKNOWN_JOB
+            assert self.p.errors(session)[-1] is ErrorCode.UNKNOWN_JOB
             assert self.unchanged(before, job)
-            assert self.p.state(M.RECEIVING, f"s-{key}/{self.transfers}") is None
+            assert self.p.state(M.RECEIVING, f"{session}/{self.transfers}") is None
 
     @rule(key=who, pick=some, kind=st.integers(0, 4))
     def answers_an_offer(self, key: str, pick: int, kind: int) -> None:
-        link = self.link_of(key)
-        if link is None or not self.p.world.transfers:
+        link, session = self.place_of(key)
+        if not link or not self.p.world.transfers:
             return
         transfer = 1 + pick % self.p.world.transfers
         words = (
@@ -396,8 +394,8 @@ class WorkerMachine(RuleBasedStateMachine):
         sending = {f.subject for f in self.p.world.all(M.SENDING)}
         before = self.snapshot()
         self.p.say(link, words[kind])
-        if kind < 4 and f"s-{key}/{transfer}" not in sending:
-            assert self.p.errors(f"s-{key}")[-1] is ErrorCode.UNKNOWN_TRANSFER
+        if kind < 4 and f"{session}/{transfer}" not in sending:
+            assert self.p.errors(session)[-1] is ErrorCode.UNKNOWN_TRANSFER
             assert all(self.unchanged(before, job) for job in JOBS)
 
     @rule(pick=some, matched=st.booleans())
