@@ -107,7 +107,8 @@ class RTCWorkerClient:
             emit=emit,
             send=self.sessions.send,
             send_bulk=self.links.send_bulk,
-            cancel=lambda name, subject, what: self.runtime.cancel((name, subject), what),
+            spawn=self.runtime.spawn,
+            cancel=self.runtime.cancel,
             incoming_of=MachineName.JOB,
             outgoing_of=MachineName.RESULTS,
         )

@@ -114,9 +114,7 @@ class Follower:
 
     # --- what happens --------------------------------------------------------------------------
 
-    async def _with_wishes(
-        self, wishes: "asyncio.Queue[Wish]", enough: Callable[[], bool]
-    ) -> None:
+    async def _with_wishes(self, wishes: "asyncio.Queue[Wish]", enough: Callable[[], bool]) -> None:
         reading = asyncio.ensure_future(self._read(enough))
         granting = asyncio.ensure_future(self._grant(wishes))
         try:
@@ -189,4 +187,3 @@ class Follower:
                 await self._ask(self._connection.cancel)
         except TimeoutError:
             raise NotUploaded from None
-

@@ -111,7 +111,8 @@ class WorkerLink:
             emit=self.runtime.post,
             send=self._sessions.send,
             send_bulk=self._links.send_bulk,
-            cancel=lambda name, subject, what: self.runtime.cancel((name, subject), what),
+            spawn=self.runtime.spawn,
+            cancel=self.runtime.cancel,
             watch=on_moved,
         )
         self.runtime.bind(

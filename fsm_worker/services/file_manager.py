@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -95,6 +96,7 @@ class FileManager:
         emit: reports events.
         send: sends control messages.
         send_bulk: sends a chunk to a session when there is room.
+        spawn: runs a task of a machine's subject.
         cancel: ends the task of an effect of a machine's subject.
         incoming_of: the machine that is told that incoming files move (the worker's jobs).
         outgoing_of: the same for outgoing files (the worker's results).
@@ -108,7 +110,10 @@ class FileManager:
         emit: Callable[[MachineName, str, Event], None],
         send: Sender,
         send_bulk: Callable[[str, bytes], Awaitable[None]],
-        cancel: Callable[[MachineName, str, str], None],
+        spawn: Callable[
+            [tuple[MachineName, str], Callable[[], Coroutine[Any, Any, None]], str], None
+        ],
+        cancel: Callable[[tuple[MachineName, str], str], None],
         incoming_of: MachineName | None = None,
         outgoing_of: MachineName | None = None,
         watch: Callable[[Moved], None] = lambda _moved: None,
@@ -117,6 +122,7 @@ class FileManager:
         self._emit = emit
         self._send = send
         self._send_bulk = send_bulk
+        self._spawn = spawn
         self._cancel = cancel
         self._incoming_of = incoming_of
         self._outgoing_of = outgoing_of
@@ -126,6 +132,7 @@ class FileManager:
         self._jobs: dict[str, str] = {}  # of incoming files, by subject
         self._outgoing: dict[str, OutgoingFile] = {}
         self._said: dict[str, float] = {}
+        self._saving: set[str] = set()
 
     # --- ports -----------------------------------------------------------------------------
 
@@ -178,6 +185,18 @@ class FileManager:
         )
         if file.complete:
             self._emit(MachineName.RECEIVING, subject, ChunksCompleted())
+        elif file.save_due and subject not in self._saving:
+            self._saving.add(subject)
+            self._spawn(
+                (MachineName.RECEIVING, subject), partial(self._save, subject, file), "save"
+            )
+
+    async def _save(self, subject: str, file: IncomingFile) -> None:
+        """What has arrived survives a crash from here on; not on the loop, for it waits."""
+        try:
+            await asyncio.to_thread(file.save)
+        finally:
+            self._saving.discard(subject)
 
     async def close(self) -> None:
         """Keeps what has arrived for a later offer of the same content."""
@@ -326,13 +345,13 @@ class FileManager:
 
     def stop_sending(self, effect: StopSending) -> None:
         """Sends no more of the file."""
-        self._cancel(MachineName.SENDING, effect.subject, "send_ranges")
+        self._cancel((MachineName.SENDING, effect.subject), "send_ranges")
         self._over(effect.subject)
 
     def abort_outgoing(self, effect: AbortOutgoing) -> None:
         """Tells the receiver that the file will not come."""
         facts = effect.facts
-        self._cancel(MachineName.SENDING, effect.subject, "send_ranges")
+        self._cancel((MachineName.SENDING, effect.subject), "send_ranges")
         self._over(effect.subject)
         self._send(facts.session, FileAbort(transfer=facts.transfer, message=facts.reason))
 

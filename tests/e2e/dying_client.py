@@ -12,21 +12,21 @@ from protocol import messages as m
 from protocol.proof import SessionString
 
 
+def described(path: Path) -> PackedArchive:
+    content = path.read_bytes()
+    return PackedArchive(path, len(content), hashlib.sha256(content).hexdigest(), files=2)
+
+
 async def main(session: str, key: str, archive: str, job: str) -> None:
-    path = Path(archive)
-    packed = PackedArchive(
-        path=path,
-        size=path.stat().st_size,
-        root=hashlib.sha256(path.read_bytes()).hexdigest(),
-        files=2,
-    )
+    packed = described(Path(archive))
     async with WorkerConnection.open(
         SessionString.decode(session), Identity.load(Path(key))
     ) as client:
         await client.submit(job, packed)
         async for message in client.news():
             if isinstance(message, m.Progress) and message.event == "epoch_end":
-                print("epoch_end", flush=True)
+                sys.stdout.write("epoch_end\n")
+                sys.stdout.flush()
 
 
 asyncio.run(main(*sys.argv[1:]))

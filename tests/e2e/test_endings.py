@@ -21,9 +21,7 @@ from protocol.lifecycle import JobState, Outcome, WorkerState
 from tests.e2e.lab import Lab, job_id, open_lab, until_final
 from tests.services import hostile_trainer
 
-HOSTILE = {
-    ("hostile",): Runner("hostile", (sys.executable, str(Path(hostile_trainer.__file__))))
-}
+HOSTILE = {("hostile",): Runner("hostile", (sys.executable, str(Path(hostile_trainer.__file__))))}
 
 
 async def until_progress(client: WorkerConnection, event: str) -> m.Progress:

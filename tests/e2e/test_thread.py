@@ -24,9 +24,7 @@ async def test_a_job_goes_in_and_a_verified_model_comes_out(tmp_path: Path) -> N
         assert isinstance(last, m.JobStateChanged)
         assert last.outcome is Outcome.SUCCEEDED, last.problems
         losses = [
-            n.metrics["loss"]
-            for n in heard
-            if isinstance(n, m.Progress) and n.event == "epoch_end"
+            n.metrics["loss"] for n in heard if isinstance(n, m.Progress) and n.event == "epoch_end"
         ]
         assert len(losses) > 3
         assert losses[-1] < losses[0] / 2
