@@ -30,8 +30,9 @@ from fsm_worker.machines.engine import Step
 from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from fsm_worker.machines.worlds import at_rest, worker_world
 from fsm_worker.runtime import Runtime
+from fsm_worker.seams.channels import fingerprint
 from fsm_worker.seams.loopback import allow_loopback
-from fsm_worker.seams.peer_links import PeerLinks, fingerprint
+from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.readiness import readiness
 from fsm_worker.seams.room import enter_room
 from fsm_worker.seams.sessions import Sessions
@@ -126,6 +127,7 @@ class RTCWorkerClient:
             send=self.sessions.send,
             send_log=self.links.send_log,
             spawn=self.runtime.spawn,
+            cancel=self.runtime.cancel,
             log_of=self.job_executor.log_of,
         )
         self.signaling = SignalingLink("", emit=emit, room_for_more=self._room_for_more)

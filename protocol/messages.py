@@ -288,7 +288,7 @@ class JobsGet(Message, frozen=True, kw_only=True, tag="jobs_get"):
 
 
 class Jobs(Message, frozen=True, kw_only=True, tag="jobs"):
-    """The caller's jobs, oldest first; the newest hundred where there are more."""
+    """The caller's jobs, oldest first; the newest where a frame does not hold them all."""
 
     jobs: tuple[JobSnapshot, ...]
 

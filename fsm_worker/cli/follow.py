@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fsm_worker.cli.console import one_line
 from fsm_worker.cli.interrupts import Wish
 from fsm_worker.cli.log_lines import LogLines
+from fsm_worker.cli.losses import Losses
 from fsm_worker.cli.view import View
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
 from protocol import messages as m
@@ -18,7 +19,7 @@ from protocol.lifecycle import JobState, Outcome
 
 #: States that a job never leaves.
 FINAL = frozenset({JobState.DONE, JobState.REJECTED})
-#: Seconds that the rest of the output may take after the job's end.
+#: Seconds without a piece of output after the job's end, until the rest is no longer awaited.
 LOG_PATIENCE = 5.0
 #: Seconds that a cancellation may take when the user leaves.
 LEAVE_PATIENCE = 5.0
@@ -34,6 +35,7 @@ class Ending(NamedTuple):
     """How a job ended."""
 
     job: str
+    state: JobState
     outcome: Outcome
     problems: tuple[m.Problem, ...]
     results: m.ResultsInfo
@@ -65,14 +67,22 @@ class Follower:
         self._ending: Ending | None = None
         self._lines = LogLines()
         self._tail: deque[str] = deque(maxlen=TAIL)
+        self._log_ended = True  # as long as nobody asks for it
+        self.losses = Losses()
+
+    def ask_for_log(self) -> None:
+        """Wants the whole output, too."""
         self._log_ended = False
+        self._connection.follow_log(self._job)
 
     def see(self, message: m.JobSnapshot | m.JobStateChanged) -> None:
         """Takes the job's state."""
         self._state = message.state
         self._view.state(message)
         if message.state in FINAL:
-            self._ending = Ending(self._job, message.outcome, message.problems, message.results)
+            self._ending = Ending(
+                self._job, message.state, message.outcome, message.problems, message.results
+            )
 
     async def until_accepted(self, wishes: "asyncio.Queue[Wish]") -> Ending | None:
         """Watches until the worker has read the package.
@@ -104,13 +114,25 @@ class Follower:
             ConnectionOver: the worker is gone.
         """
         await self._with_wishes(wishes, lambda: self._ending is not None)
-        with contextlib.suppress(TimeoutError, ConnectionOver):
-            async with asyncio.timeout(LOG_PATIENCE):
-                await self._read(lambda: self._log_ended)
+        if not self._log_ended:
+            await self._rest_of_log(wishes)
         self._tail.extend(self._lines.end())
         if self._ending is None:
             raise ConnectionOver(ErrorCode.ABORTED, "the news ended before the job")
         return self._ending._replace(tail=tuple(self._tail))
+
+    async def _rest_of_log(self, wishes: "asyncio.Queue[Wish]") -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError, ConnectionOver):
+            async with asyncio.timeout(LOG_PATIENCE) as limit:
+
+                def enough() -> bool:
+                    limit.reschedule(loop.time() + LOG_PATIENCE)
+                    return self._log_ended
+
+                await self._with_wishes(wishes, enough)
+        if not self._log_ended:
+            self._view.note("the output may not be complete: `attach` shows all of it")
 
     # --- what happens --------------------------------------------------------------------------
 
@@ -143,6 +165,7 @@ class Follower:
             case m.JobSnapshot() | m.JobStateChanged():
                 self.see(message)
             case m.Progress():
+                self.losses.hear(message)
                 self._view.progress(message)
             case m.Telemetry():
                 self._view.telemetry(message)

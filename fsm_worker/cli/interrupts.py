@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -34,17 +34,18 @@ _GO_ON = {"", "continue", "go on", "n", "no"}
 
 
 class Interrupts:
-    """A context in which signals are wishes; use it on the event loop of the main thread.
+    """A context in which signals are taken; use it on the event loop of the main thread.
 
-    The first SIGINT asks, if somebody is there to answer; the second, the first without anybody,
-    SIGTERM and the terminal's end mean: detach.
+    While `wishes` are listened to, the first SIGINT asks, if somebody is there to answer; the
+    second, the first without anybody, SIGTERM and the terminal's end mean: detach. Before and
+    after, each of them cancels the task that entered this context.
 
     Args:
         ask: shows a question, or takes it away when it is empty.
         interactive: somebody is there to answer.
 
     Attributes:
-        wishes: in the order in which they were made.
+        cancelled: the task was cancelled here, not by somebody else.
     """
 
     def __init__(self, ask: Callable[[str], None], *, interactive: bool) -> None:
@@ -54,7 +55,9 @@ class Interrupts:
         self._reader: _Answers | None = None
         self._before: dict[int, Any] = {}
         self._loop = asyncio.get_running_loop()
-        self.wishes: asyncio.Queue[Wish] = asyncio.Queue()
+        self._task = asyncio.current_task()
+        self._wishes: asyncio.Queue[Wish] | None = None
+        self.cancelled = False
 
     def __enter__(self) -> Self:
         """Takes the signals over."""
@@ -77,14 +80,31 @@ class Interrupts:
         if self._reader is not None:
             self._reader.close()
 
+    @contextlib.contextmanager
+    def wishes(self) -> "Iterator[asyncio.Queue[Wish]]":
+        """Signals are wishes from here to the end of the context."""
+        self._wishes = asyncio.Queue()
+        try:
+            yield self._wishes
+        finally:
+            self._wishes = None
+            self._stop_asking()
+
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             self._loop.call_soon_threadsafe(self._interrupted, number == signal.SIGINT)
 
     def _interrupted(self, by_hand: bool) -> None:
-        if not by_hand or not self._interactive or self._asking:
+        if self._wishes is None:
+            if self._task is not None and not self.cancelled:
+                self.cancelled = True
+                self._task.cancel()
+        elif not by_hand or not self._interactive or self._asking:
             self._wish(Wish.DETACH)
-            return
+        else:
+            self._begin_asking()
+
+    def _begin_asking(self) -> None:
         self._asking = True
         if self._reader is None:
             self._reader = _Answers(self._loop, self._answered)
@@ -97,17 +117,20 @@ class Interrupts:
         if word in _ANSWERS:
             self._wish(_ANSWERS[word])
         elif word in _GO_ON:
-            self._asking = False
-            self._ask("")
+            self._stop_asking()
         else:
             self._ask("")
             self._ask(QUESTION)
 
     def _wish(self, wish: Wish) -> None:
+        self._stop_asking()
+        if self._wishes is not None:
+            self._wishes.put_nowait(wish)
+
+    def _stop_asking(self) -> None:
         if self._asking:
             self._asking = False
             self._ask("")
-        self.wishes.put_nowait(wish)
 
 
 class _Answers:

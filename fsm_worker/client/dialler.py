@@ -13,7 +13,8 @@ from aiortc import (
 from fsm_worker.effects import AcceptAnswer, ClosePeer, KeepIceAlive, MakeOffer
 from fsm_worker.events import RecvAnswer
 from fsm_worker.runtime import Runtime
-from fsm_worker.seams.peer_links import PeerLinks, fingerprint
+from fsm_worker.seams.channels import fingerprint
+from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.readiness import readiness
 from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL
 from protocol.table import MachineName

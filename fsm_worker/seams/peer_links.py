@@ -7,8 +7,6 @@ client. Handlers given to aiortc are plain functions that put an event into the 
 
 import asyncio
 import logging
-import re
-import secrets
 import time
 from collections.abc import Callable
 
@@ -37,13 +35,14 @@ from fsm_worker.events import (
 )
 from fsm_worker.identity import Identity, Trust, proved
 from fsm_worker.runtime import Runtime
+from fsm_worker.seams.channels import Channels, LinkGone
 from fsm_worker.seams.sessions import Sessions
 from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL, NATIVE_VERSION
 from protocol import messages as m
 from protocol.codec import Frame, decode, encode
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import LinkState
-from protocol.proof import invitation, to_text, transcript
+from protocol.proof import invitation, transcript
 from protocol.table import ROW_OF, Direction, Lane, MachineName, Replay
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,6 @@ log = logging.getLogger(__name__)
 #: Bytes that may wait in a channel before senders wait; measured best with 64 KiB chunks.
 HIGH_WATER = 2 * 1024 * 1024
 LOW_WATER = 512 * 1024
-_FINGERPRINT = re.compile(r"^a=fingerprint:sha-256 ([0-9A-Fa-f:]{95})\s*$", re.MULTILINE)
 
 
 _UP = frozenset({LinkState.UP, LinkState.SUSPECT})
@@ -59,32 +57,6 @@ _NO_LANE = ProtocolError(ErrorCode.NOT_SUPPORTED, "no lane has this label")
 _NO_TEXT = ProtocolError(ErrorCode.MALFORMED, "the bulk lane takes binary chunks only")
 _NUMBER = ProtocolError(ErrorCode.MALFORMED, "`seq` is missing, or stands where none belongs")
 _WRONG_LANE = ProtocolError(ErrorCode.MALFORMED, "this message belongs on another lane")
-
-
-class LinkGone(ConnectionError):
-    """The link is over: what was not acknowledged goes out again with the next one."""
-
-
-def fingerprint(sdp: str) -> str:
-    """The SHA-256 fingerprint of the DTLS certificate in an SDP (RFC 8122); "" if there is none."""
-    found = _FINGERPRINT.findall(sdp)
-    return found[0].lower() if found and len(set(found)) == 1 else ""
-
-
-class Channels:
-    """The data channels and the handshake of one link."""
-
-    def __init__(self) -> None:
-        self.by_label: dict[str, RTCDataChannel] = {}
-        self.room: dict[str, asyncio.Event] = {}
-        self.over = asyncio.Event()
-        self.nonce = to_text(secrets.token_bytes(32))
-        self.ours: m.Hello | None = None
-        self.theirs: m.Hello | None = None
-        self.fingerprints: Callable[[], tuple[str, str]] = lambda: ("", "")  # ours, theirs
-        self.strikes = 0
-        self.heard = 0.0
-        self.pings = 0
 
 
 class PeerLinks:
@@ -142,6 +114,7 @@ class PeerLinks:
             return
         label = channel.label
         channels.by_label[label] = channel
+        channels.came.set()
         room = channels.room[label] = asyncio.Event()
         room.set()
         channel.bufferedAmountLowThreshold = LOW_WATER
@@ -165,6 +138,7 @@ class PeerLinks:
         channels = self._links.pop(link, None)
         if channels is not None:
             channels.over.set()
+            channels.came.set()
             for room in channels.room.values():
                 room.set()
             for channel in channels.by_label.values():
@@ -198,9 +172,14 @@ class PeerLinks:
         instance = self._runtime.world.get(MachineName.SESSION, session)
         link = instance.facts.link if instance is not None else ""
         channels = self._links.get(link)
-        channel = channels.by_label.get(label) if channels is not None else None
-        if channels is None or channel is None:
+        if channels is None:
             raise LinkGone("the session has no link")
+        while label not in channels.by_label and not channels.over.is_set():
+            channels.came.clear()  # channels open one by one, and control may be first
+            await channels.came.wait()
+        if channels.over.is_set():
+            raise LinkGone("the link ended")
+        channel = channels.by_label[label]
         while channel.bufferedAmount > HIGH_WATER and not channels.over.is_set():
             channels.room[label].clear()
             await channels.room[label].wait()

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fsm_worker.effects import ReplyError, ReportState, SendJobs, SendSnapshot, StreamLog
 from fsm_worker.events import Received, event_name, key_of
 from fsm_worker.facts import JobFacts
@@ -22,8 +24,8 @@ from protocol.table import MachineName, tag_of
 
 log = logging.getLogger(__name__)
 
-#: Jobs in one answer to `jobs_get`; the frame holds no more.
-MOST_JOBS = 100
+#: Bytes of the snapshots in one answer to `jobs_get`; a frame holds little more.
+MOST_BYTES = 48 * 1024
 
 
 class JobCoordinator:
@@ -34,6 +36,7 @@ class JobCoordinator:
         send: sends a message to a session.
         send_log: sends a log message to a session when there is room.
         spawn: runs a task of a session.
+        cancel: ends one.
         log_of: finds a job's log and its feed.
     """
 
@@ -46,12 +49,14 @@ class JobCoordinator:
         spawn: Callable[
             [tuple[MachineName, str], Callable[[], Coroutine[Any, Any, None]], str], None
         ],
+        cancel: Callable[[tuple[MachineName, str], str], None],
         log_of: Callable[[str], tuple[Path, LogFeed] | None],
     ) -> None:
         self._world = world
         self._send = send
         self._send_log = send_log
         self._spawn = spawn
+        self._cancel = cancel
         self._log_of = log_of
         self._submitted: dict[str, float] = {}
 
@@ -99,12 +104,17 @@ class JobCoordinator:
     def send_jobs(self, effect: SendJobs) -> None:
         """Tells the asker its jobs."""
         if isinstance(effect.event, Received):
-            mine = [
-                self._snapshot(job.subject, job.facts, job.state)
-                for job in self._world.all(MachineName.JOB)
-                if job.facts.owner == effect.event.key
-            ]
-            self._send(effect.event.session, m.Jobs(jobs=tuple(mine[-MOST_JOBS:])))
+            newest: list[m.JobSnapshot] = []
+            room = MOST_BYTES
+            for job in reversed(self._world.all(MachineName.JOB)):
+                if job.facts.owner != effect.event.key:
+                    continue
+                snapshot = self._snapshot(job.subject, job.facts, job.state)
+                room -= len(msgspec.json.encode(snapshot))
+                if room < 0:
+                    break
+                newest.append(snapshot)
+            self._send(effect.event.session, m.Jobs(jobs=tuple(reversed(newest))))
 
     def reply_error(self, effect: ReplyError) -> None:
         """Answers the message with a typed error."""
@@ -127,11 +137,12 @@ class JobCoordinator:
             return
         path, feed = found
         offset = effect.event.message.offset
-        session = effect.event.session
+        session, task = effect.event.session, f"log of {effect.subject} to"
+        self._cancel((MachineName.SESSION, session), task)  # one stream of a log for each reader
         self._spawn(
             (MachineName.SESSION, session),
             partial(self._follow, session, effect.subject, LogCursor(path, offset, feed)),
-            f"log of {effect.subject} to",
+            task,
         )
 
     async def _follow(self, session: str, job: str, cursor: LogCursor) -> None:
