@@ -18,6 +18,7 @@ class WorkerSettings:
     Args:
         state: folder of its key, its clients, its journal and its jobs.
         name: for people.
+        public_url: by which clients find the signaling server, where it is not the worker's own.
         ice_servers: STUN and TURN URLs; none gathers host candidates only.
         sleap_nn: the `sleap-nn` program; None takes the one on the PATH, if there is one.
         runners: the operator's own, by the words that ask for them; beside the built-in ones.
@@ -28,6 +29,7 @@ class WorkerSettings:
 
     state: Path = field(default_factory=lambda: state_folder("worker"))
     name: str = field(default_factory=socket.gethostname)
+    public_url: str = ""
     ice_servers: tuple[str, ...] = ()
     sleap_nn: Path | None = None
     runners: Mapping[tuple[str, ...], Runner] = field(default_factory=dict)

@@ -188,7 +188,12 @@ class RTCWorkerClient:
         self._given = pc
         url = f"{DNS.rstrip('/')}:{port_number}"
         session, id_token = await enter_room(
-            url, room_id, token, key=self.identity.key, secret=self.clients.secret
+            url,
+            room_id,
+            token,
+            key=self.identity.key,
+            secret=self.clients.secret,
+            public_url=self.settings.public_url or url,
         )
         self.signaling.url, self._peer_id = url, session.peer
         self.state_manager.join(session, id_token)

@@ -3,21 +3,20 @@
 import asyncio
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fsm_worker.cli.console import Console
+from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.ending import come_back, report_ending, report_leave
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode, exit_code_for, sentence_for
 from fsm_worker.cli.follow import Detached, Ending, Follower, NotUploaded
 from fsm_worker.cli.interrupts import Interrupts
 from fsm_worker.cli.losses import Losses
 from fsm_worker.cli.package import Source, job_id, make_package
-from fsm_worker.cli.results import Fetched, output_folder
+from fsm_worker.cli.results import Fetched, fetch_results, output_folder
 from fsm_worker.cli.session import Client, Target
 from fsm_worker.cli.view import View
-from fsm_worker.cli.views import can_ask, view_for
+from fsm_worker.cli.views import can_ask, files_to, view_for
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
 from fsm_worker.services.archive import PackedArchive
 from protocol.messages import JobPolicy
@@ -122,7 +121,7 @@ class _Course:
         archive = await make_package(self._order.source, folder, self._view.moved)
         try:
             async with self._client.connected(
-                self._target, watch=lambda moved: self._view.moved(*_in_words(moved))
+                self._target, watch=files_to(self._view)
             ) as connection:
                 return await self._watch(connection, archive)
         except ConnectionOver as error:
@@ -138,7 +137,7 @@ class _Course:
         self._submitted = True
         self._client.remember(self._target, order.name)
         console.emit("submitted", job=order.job, session=self._target.text)
-        self._view.note(f"{order.job} submitted to {_name(connection)}")
+        self._view.note(f"{order.job} submitted to {one_line(connection.welcome.worker, 100)}")
         follower = Follower(connection, order.job, self._view)
         try:
             with self._interrupts.wishes() as wishes:
@@ -159,7 +158,7 @@ class _Course:
             ) from None
         fetched = None
         if self._ending.results.root:
-            fetched = await _fetched(connection, self._ending, order.output)
+            fetched = await fetch_results(connection, order.job, order.output)
         return Done(ending=self._ending, fetched=fetched, losses=follower.losses)
 
     def left(self) -> Done:
@@ -167,8 +166,3 @@ class _Course:
         if not self._submitted:
             raise CommandFailed(ExitCode.CANCELLED, "interrupted: nothing was submitted")
         return Done()
-
-
-def _name(connection: WorkerConnection) -> str:
-    from_worker: Callable[[str, int], str] = one_line
-    return from_worker(connection.welcome.worker, 100)

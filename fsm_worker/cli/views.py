@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 from fsm_worker.cli.console import Console
 from fsm_worker.cli.live import LiveView
 from fsm_worker.cli.objects import ObjectView
 from fsm_worker.cli.plain import PlainView
 from fsm_worker.cli.view import View
+from fsm_worker.services.file_manager import Moved
 
 
 def view_for(console: Console) -> View:
@@ -22,3 +24,12 @@ def view_for(console: Console) -> View:
 def can_ask(console: Console) -> bool:
     """Whether somebody is there to answer a question."""
     return not console.as_json and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def files_to(view: View) -> Callable[[Moved], None]:
+    """What tells a view how far files have come."""
+
+    def watch(moved: Moved) -> None:
+        view.moved("downloading" if moved.incoming else "uploading", moved.done, moved.size)
+
+    return watch

@@ -5,7 +5,7 @@ from protocol.proof import SessionString, to_text
 
 
 async def enter_room(
-    url: str, room: str | None, token: str | None, *, key: str, secret: bytes
+    url: str, room: str | None, token: str | None, *, key: str, secret: bytes, public_url: str
 ) -> tuple[SessionString, str]:
     """Gets a name on a signaling server, and a room if none is given.
 
@@ -15,6 +15,7 @@ async def enter_room(
         token: of the room; None makes a room.
         key: the worker's public key.
         secret: the one-time invitation.
+        public_url: of the same server, as clients find it.
 
     Returns:
         The session string for a client, and the token that proves our peer id.
@@ -28,6 +29,11 @@ async def enter_room(
         made = await create_room(http_url_for(url), who.id_token)
         room, token = made.room_id, made.token
     session = SessionString(
-        url=url, room=room, token=token, peer=who.username, key=key, secret=to_text(secret)
+        url=public_url,
+        room=room,
+        token=token,
+        peer=who.username,
+        key=key,
+        secret=to_text(secret),
     )
     return session, who.id_token
