@@ -80,6 +80,12 @@ _BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
 )
 
 
+_BY_LOSS = {
+    ErrorCode.NOT_AUTHENTICATED: ExitCode.NOT_AUTHORISED,
+    ErrorCode.NOT_AUTHORISED: ExitCode.NOT_AUTHORISED,
+}
+
+
 class CommandFailed(Exception):
     """The command ends here: show the sentence, exit with the code.
 
@@ -104,29 +110,29 @@ def exit_code_for(what: Outcome | ErrorCode | BaseException) -> ExitCode:
     Returns:
         The code; `FAILED` for what nothing better is known about.
     """
+    code = ExitCode.FAILED
     match what:
         case Outcome():
-            return _BY_OUTCOME[what]
+            code = _BY_OUTCOME[what]
         case ErrorCode():
-            return _BY_ERROR.get(what, ExitCode.FAILED)
+            code = _BY_ERROR.get(what, ExitCode.FAILED)
         case BaseExceptionGroup():
-            return exit_code_for(what.exceptions[0])
+            code = exit_code_for(what.exceptions[0])
         case CommandFailed():
-            return what.exit_code
+            code = what.exit_code
         case ProtocolError():
-            return exit_code_for(what.code)
+            code = exit_code_for(what.code)
         case SignalingRefused():
             known = what.code in CREDENTIALS_REFUSED - {SignalingCode.ROOM_NOT_FOUND}
-            return ExitCode.NOT_AUTHORISED if known else ExitCode.NO_WORKER
-        case ConnectionError(code=ErrorCode.NOT_AUTHENTICATED | ErrorCode.NOT_AUTHORISED):
-            return ExitCode.NOT_AUTHORISED
-        case ConnectionError(code=ErrorCode()):
-            return ExitCode.CONNECTION_LOST
+            code = ExitCode.NOT_AUTHORISED if known else ExitCode.NO_WORKER
+        case ConnectionError():  # those of a connection to a worker say why in their `code`
+            why = getattr(what, "code", None)
+            code = _BY_LOSS.get(why, ExitCode.CONNECTION_LOST) if why else ExitCode.FAILED
         case BadSessionString():
-            return ExitCode.USAGE
+            code = ExitCode.USAGE
         case KeyboardInterrupt():
-            return ExitCode.CANCELLED
-    return ExitCode.FAILED
+            code = ExitCode.CANCELLED
+    return code
 
 
 def sentence_for(error: BaseException) -> str:

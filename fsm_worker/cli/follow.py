@@ -137,18 +137,13 @@ class Follower:
     # --- what happens --------------------------------------------------------------------------
 
     async def _with_wishes(self, wishes: "asyncio.Queue[Wish]", enough: Callable[[], bool]) -> None:
-        reading = asyncio.ensure_future(self._read(enough))
-        granting = asyncio.ensure_future(self._grant(wishes))
         try:
-            await asyncio.wait({reading, granting}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (reading, granting):
-                if task.done():
-                    task.result()
-                    return
-        finally:
-            for task in (reading, granting):
-                task.cancel()
-            await asyncio.gather(reading, granting, return_exceptions=True)
+            async with asyncio.TaskGroup() as group:
+                granting = group.create_task(self._grant(wishes))
+                await self._read(enough)
+                granting.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the first one ended the others
 
     async def _read(self, enough: Callable[[], bool]) -> None:
         if enough():

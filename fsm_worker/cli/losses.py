@@ -96,9 +96,10 @@ class Losses:
         return self.last
 
 
-def _first(metrics: Mapping[str, float], names: tuple[str, ...]) -> float | None:
+def _first(metrics: Mapping[str, float | None], names: tuple[str, ...]) -> float | None:
     return next((metrics[name] for name in names if name in metrics), None)
 
 
-def _some(metrics: Mapping[str, float]) -> str:
-    return " ".join(f"{one_line(name, 40)} {metrics[name]:.4g}" for name in list(metrics)[:3])
+def _some(metrics: Mapping[str, float | None]) -> str:
+    finite = [(name, value) for name, value in metrics.items() if value is not None]
+    return " ".join(f"{one_line(name, 40)} {value:.4g}" for name, value in finite[:3])

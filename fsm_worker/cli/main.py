@@ -7,7 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsm_worker.cli.console import Console
@@ -57,11 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(lambda: int(run(options, console)), console)
 
 
-def _from(module: str, name: str) -> Callable[..., object]:
+def _from(module: str, name: str) -> Callable[..., Any]:
     """Imports late: `--help` must not wait for WebRTC."""
-    found: Callable[..., object] = getattr(
-        importlib.import_module(f"fsm_worker.cli.{module}"), name
-    )
+    found: Callable[..., Any] = getattr(importlib.import_module(f"fsm_worker.cli.{module}"), name)
     return found
 
 

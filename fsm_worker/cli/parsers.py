@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from fsm_worker import __version__
 from fsm_worker.cli.addresses import parse_listen, parse_stun
@@ -35,7 +35,7 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
     return convert
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser; the chosen command's name is in `command`."""
     codes = "\n".join(f"  {code.value:>2}  {code.meaning}" for code in ExitCode)
     parser = Parser(
@@ -53,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = argparse._SubParsersAction  # type: ignore[type-arg] # it is not generic at run time
+if TYPE_CHECKING:  # it is not generic at run time
+    Commands = argparse._SubParsersAction[Parser]
 
 
 def _add(commands: "Commands", name: str, about: str, details: str, example: str) -> Parser:

@@ -69,11 +69,11 @@ async def work(config: Config, console: Console) -> None:
         worker = RTCWorkerClient(
             gpu_id=int(config["gpu"]),
             settings=WorkerSettings(
-                state=Path(config["state"]).expanduser() / "worker",
+                state=_path(config["state"]) / "worker",
                 name=config["name"],
                 public_url=public,
                 ice_servers=ice_servers(config["stun"], host),
-                sleap_nn=Path(config["sleap_nn"]).expanduser() if config["sleap_nn"] else None,
+                sleap_nn=_path(config["sleap_nn"]) if config["sleap_nn"] else None,
                 say=console.say,
                 ready=announced.ready,
             ),
@@ -81,6 +81,10 @@ async def work(config: Config, console: Console) -> None:
         _listen_to_signals(worker, console)
         console.say(f"fsm-worker {config['name']!r} is starting")
         await worker.run_worker(None, base, port, config["room"] or None, config["token"] or None)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 class _Announcement:

@@ -5,7 +5,7 @@ Runs on Linux, macOS and Windows.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -236,7 +236,7 @@ class WorkerConnection:
             del self._files[job]
         return into / name
 
-    async def news(self) -> AsyncIterator[m.Message]:
+    async def news(self) -> AsyncGenerator[m.Message, None]:
         """Everything that the worker says, in order: states, progress, telemetry, logs.
 
         Raises:
