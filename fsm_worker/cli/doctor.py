@@ -1,6 +1,7 @@
 """`doctor`: checks what a worker and a client need of this machine."""
 
 import asyncio
+import platform
 import shutil
 import socket
 import sys
@@ -129,10 +130,11 @@ def _sleap_nn() -> Finding:
 
 
 def _supervisor() -> Finding:
-    if sys.platform == "linux":
+    system = platform.system()
+    if system == "Linux":
         return Finding("supervision", True, "whole process trees, also daemons")
     return Finding(
-        "supervision", True, f"{sys.platform} can be a client; a worker needs Linux for daemons"
+        "supervision", True, f"{system} can be a client; a worker needs Linux for daemons"
     )
 
 

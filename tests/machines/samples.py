@@ -76,6 +76,7 @@ EVENTS: dict[type[Event], Event] = {
         e.RecvRegistered(room="r-1"),
         e.RecvRefusal(final=False, reason="the room is full"),
         e.SignalArrived(),
+        e.StatusChanged(),
     )
 }
 

@@ -23,19 +23,23 @@ CASES = (
     case("K1", "detached attached", LINK_2, "attached", "HoldOutbox", HELD,
          link="l-2", generation=2),
     case("K3", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
-         f"{DIALS} Timer(session)", HELD, link="", dialled=2),
+         f"{DIALS} Timer(session)", {**HELD, "welcomed": True}, link="", dialled=2),
+    # One that was never let in waits before it tries again: the worker may be refusing it.
+    case("K33", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
+         "Timer(redial) Timer(session)", HELD, link=""),
     case("K30", "detached", Timer.REDIAL, STAYS, DIALS, HELD, dialled=2),
     # It ends when the worker leaves, can't be reached, or does not want it.
     case("K4", "attached", e.LinkLost(link="l-1", farewell=True), "closed", "ForgetSession",
          HELD, link="", code=ErrorCode.WORKER_LEAVING, reason=Says("left")),
     case("K31", "detached", Timer.SESSION, "closed", "ForgetSession",
          code=ErrorCode.ABORTED, reason=Says("reached")),
-    case("K32", "detached", REFUSED, "closed", "ForgetSession",
+    case("K32", "attached detached", REFUSED, "closed", "ForgetSession",
          code=ErrorCode.NOT_AUTHENTICATED, reason=Says("not known")),
     case("K5", "attached detached", e.WorkerStopping(), "closed", "ForgetSession"),
     case("K6", "attached detached", e.OutboxFilled(), "closed", "ForgetSession", HELD, link=""),
     # After a welcome it says what it has; everything that it is told is handed on.
-    case("K2", "attached", received(BY_TYPE[m.Welcome]), STAYS, "SendResume Deliver"),
+    case("K2", "attached", received(BY_TYPE[m.Welcome]), STAYS, "SendResume Deliver",
+         welcomed=True),
     *(case(row, "attached", received(BY_TYPE[kind]), STAYS, "Deliver")
       for row, kind in (
           ("K7", m.Error), ("K8", m.WorkerStatus), ("K9", m.Jobs), ("K10", m.JobSnapshot),

@@ -18,7 +18,12 @@ CASES = (
     case("S2", "connecting", e.SocketOpened(), "registering",
          "SendRegistration Timer(register)"),
     case("S6", "registering", e.RecvRegistered(room="r-1"), "registered",
-         "Timer(silence) Timer(stable)", {"reason": "x", "tries": 4}, room="r-1", reason=""),
+         "ReportReady Timer(silence) Timer(stable)", {"reason": "x", "tries": 4},
+         room="r-1", reason=""),
+    # The operator is told how clients get here once, not at every reconnection.
+    case("S17", "registering", e.RecvRegistered(room="r-1"), "registered",
+         "Timer(silence) Timer(stable)", {"reason": "x", "room": "r-1"}, reason=""),
+    case("S18", "registered stale", e.StatusChanged(), STAYS, "AnnounceStatus"),
     # It tries again for ever, ever more slowly; a connection that held starts the count again.
     case("S3", "connecting", Timer.CONNECT, "backoff", RETRY, ONCE,
          tries=2, reason=Says("does not answer")),
