@@ -15,7 +15,7 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel coverage bench lint diagrams clean distclean
+.PHONY: help demo test test-wheel test-sleap coverage bench lint diagrams clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,11 @@ test: $(DEV) ## every check and every test
 
 test-wheel: $(DEV) ## build the wheel, install it alone elsewhere, run the demo there
 	@$(PY) -m pytest -q -m wheel
+
+test-sleap: $(DEV) ## real sleap-nn trainings on the CPU, in an environment of their own
+	@started=$$SECONDS; examples/sleap/install.sh .venv-sleap $(PY) \
+	&& FSM_WORKER_TEST_SLEAP_NN=$(CURDIR)/.venv-sleap/bin/sleap-nn $(PY) -m pytest -q tests/sleap \
+	&& echo "make test-sleap took $$((SECONDS - started)) s"
 
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
 	@$(PY) -m pytest -q --cov --cov-report=term-missing

@@ -57,6 +57,7 @@ async def open_lab(
     *,
     timers: dict[Timer, float] | None = None,
     runners: dict[tuple[str, ...], Runner] | None = None,
+    sleap_nn: Path | None = None,
 ) -> AsyncIterator[Lab]:
     """Server and worker, until the block ends; then the worker must stop by itself."""
     loop = asyncio.get_running_loop()
@@ -68,6 +69,7 @@ async def open_lab(
                 name="lab",
                 timers=timers or {},
                 runners=runners or {},
+                sleap_nn=sleap_nn,
                 ready=ready.set_result,
             )
         )
