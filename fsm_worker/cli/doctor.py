@@ -10,14 +10,12 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection
-
 from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.durations import amount
 from fsm_worker.cli.exit_codes import ExitCode
+from fsm_worker.client.echo import echo
 from fsm_worker.folders import state_folder
 from fsm_worker.identity import Identity, KeyUnreadable
-from fsm_worker.seams.loopback import allow_loopback
 from fsm_worker.services.capabilities import WorkerCapabilities
 from fsm_worker.services.nvml import GpuDriverFailed
 
@@ -147,26 +145,8 @@ def _port() -> Finding:
 
 
 async def _webrtc() -> Finding:
-    """Two real peer connections of this process, and one message there and back."""
-    allow_loopback()
-    here, there = (RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2))
-    heard = asyncio.Event()
-
-    def echo(channel: RTCDataChannel) -> None:
-        channel.on("message", channel.send)
-
-    there.on("datachannel", echo)
-    channel = here.createDataChannel("doctor")
-    channel.on("open", lambda: channel.send("ping"))
-    channel.on("message", lambda _data: heard.set())
-    began = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(CONNECT):
-            await here.setLocalDescription(await here.createOffer())
-            await there.setRemoteDescription(here.localDescription)
-            await there.setLocalDescription(await there.createAnswer())
-            await here.setRemoteDescription(there.localDescription)
-            await heard.wait()
+        taken = await echo(CONNECT)
     except TimeoutError:
         return Finding(
             "WebRTC",
@@ -174,8 +154,4 @@ async def _webrtc() -> Finding:
             f"two connections of this machine did not find each other in {CONNECT:.0f} s: a "
             "firewall drops its own UDP; allow UDP between this machine's own addresses",
         )
-    finally:
-        await here.close()
-        await there.close()
-    taken = asyncio.get_running_loop().time() - began
     return Finding("WebRTC", True, f"a data channel opens and echoes in {taken:.2f} s")
