@@ -9,19 +9,20 @@ from transitions import Machine
 
 from bench.report import REPETITIONS, Line, Sample, Section
 from fsm_worker.events import FrameArrived, Received
-from fsm_worker.facts import JobFacts, LinkFacts, SessionFacts, WorkerFacts
+from fsm_worker.facts import JobFacts, LinkFacts, ResultsFacts, SessionFacts, WorkerFacts
 from fsm_worker.machines.client_link import CLIENT_LINK
 from fsm_worker.machines.client_session import CLIENT_SESSION
 from fsm_worker.machines.engine import Instance, Step, Table
 from fsm_worker.machines.job import JOB
 from fsm_worker.machines.link import LINK
+from fsm_worker.machines.results import RESULTS
 from fsm_worker.machines.routing import route
 from fsm_worker.machines.session import SESSION
 from fsm_worker.machines.world import KEEP_JOBS, THE_WORKER, World
 from fsm_worker.machines.worlds import client_world, worker_world
 from protocol import messages as m
 from protocol.codec import Frame, decode, encode
-from protocol.lifecycle import JobState, LinkState, SessionState, WorkerState
+from protocol.lifecycle import JobState, LinkState, ResultsState, SessionState, WorkerState
 from protocol.table import Direction, MachineName
 
 _FRAMES = 400  # a repetition
@@ -114,6 +115,8 @@ def _worker(state: JobState, *, ended: int = 0) -> World:
     for number in range(ended):
         facts = JobFacts(owner=_KEY, inputs=("package.zip",), stored=("package.zip",))
         _put(world, JOB, f"ended-{number}", JobState.REJECTED, facts)
+        results = ResultsFacts(owner=_KEY)
+        _put(world, RESULTS, f"ended-{number}", ResultsState.EXPIRED, results)
     _put(world, JOB, _JOB, state, JobFacts(owner=_KEY, inputs=("package.zip",)))
     worker = world.machines[MachineName.WORKER][THE_WORKER]
     worker.state = WorkerState.AVAILABLE

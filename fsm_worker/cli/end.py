@@ -1,62 +1,61 @@
-"""`stop` and `cancel`: ask for a job's end, and wait for it."""
+"""`stop` and `cancel`: end a job, and wait until it has ended."""
 
 import asyncio
 from argparse import Namespace
 
-from fsm_worker.cli.console import Console
-from fsm_worker.cli.ending import report_ending
+from fsm_worker.cli.console import Console, one_line
+from fsm_worker.cli.ending import report_ending, report_leave
 from fsm_worker.cli.exit_codes import ExitCode
-from fsm_worker.cli.follow import FINAL, Ending
+from fsm_worker.cli.follow import NOTHING_TO_END
+from fsm_worker.cli.interrupts import Interrupts
 from fsm_worker.cli.session import Client, Target
-from protocol.messages import JobSnapshot, JobStateChanged
+from fsm_worker.cli.views import view_for
+from fsm_worker.cli.watching import Done, Plan, watch
+from fsm_worker.client.connection import WorkerConnection
+from protocol.errors import ProtocolError
+from protocol.messages import JobSnapshot
 
 
 def run(options: Namespace, console: Console) -> ExitCode:
-    """Runs the command that `options.command` names."""
+    """Runs the command."""
     client = Client.of(options, console)
     target = client.job(options.job, options.session)
-    ending = asyncio.run(
-        end(client, target, stop=options.command == "stop", wait=not options.no_wait)
-    )
-    if ending is None:
-        console.emit("asked", job=target.job, command=options.command)
-        console.show(f"{target.job}: asked to {options.command}")
+    keep = options.command == "stop"
+    if options.no_wait:
+        asyncio.run(_only_ask(client, target, keep))
         return ExitCode.DONE
-    return report_ending(console, ending)
+    done = asyncio.run(_end(client, target, keep))
+    if done.ending is None:
+        return report_leave(console, target.job)
+    return report_ending(console, done.ending)
 
 
-async def end(client: Client, target: Target, *, stop: bool, wait: bool) -> Ending | None:
-    """Asks for a job's end.
-
-    Args:
-        client: who we are.
-        target: the worker and the job.
-        stop: finish the batch and keep the model, rather than throw the job away.
-        wait: until it has ended.
-
-    Returns:
-        How it ended; None if nobody waited.
-
-    Raises:
-        CommandFailed: the worker can't be reached.
-        ProtocolError: the job has ended, is ending, or is not ours.
-    """
+async def _only_ask(client: Client, target: Target, keep: bool) -> None:
     async with client.connected(target) as connection:
-        answer = await (connection.stop if stop else connection.cancel)(target.job)
-        if answer.state in FINAL:
-            return _ending(answer)
-        if not wait:
-            return None
-        client.console.say(f"{target.job}: asked; waiting for its end")
-        async for message in connection.news():
-            if (
-                isinstance(message, JobStateChanged)
-                and message.job == target.job
-                and message.state in FINAL
-            ):
-                return _ending(message)
-        return _ending(await connection.attach(target.job))
+        await _ask(client.console, connection, target.job, keep)
+    client.console.emit("asked", job=target.job, keep=keep)
 
 
-def _ending(message: JobStateChanged | JobSnapshot) -> Ending:
-    return Ending(message.job, message.state, message.outcome, message.problems, message.results)
+async def _end(client: Client, target: Target, keep: bool) -> Done:
+    async def begin(connection: WorkerConnection) -> JobSnapshot:
+        await _ask(client.console, connection, target.job, keep)
+        return await connection.attach(target.job)
+
+    with (
+        view_for(client.console) as view,
+        Interrupts(view.ask, interactive=False) as interrupts,
+    ):
+        plan = Plan(target=target, log=False)
+        return await watch(plan, client, view, interrupts, begin)
+
+
+async def _ask(console: Console, connection: WorkerConnection, job: str, keep: bool) -> None:
+    try:
+        await (connection.stop(job) if keep else connection.cancel(job))
+        console.say(
+            f"{job} was asked to finish its batch" if keep else f"{job} was asked to end at once"
+        )
+    except ProtocolError as error:
+        if error.code not in NOTHING_TO_END:
+            raise
+        console.say(one_line(error.sentence))

@@ -28,7 +28,8 @@ TAIL = 10
 
 _ARRIVING = frozenset({JobState.NEW, JobState.STAGING})
 _NOT_ACCEPTED = _ARRIVING | {JobState.VALIDATING}
-_NOTHING_TO_END = frozenset({ErrorCode.ALREADY_TERMINAL, ErrorCode.IN_PROGRESS})
+#: Refusals of a stop or a cancellation that come too late to matter.
+NOTHING_TO_END = frozenset({ErrorCode.ALREADY_TERMINAL, ErrorCode.IN_PROGRESS})
 
 
 class Ending(NamedTuple):
@@ -195,7 +196,7 @@ class Follower:
         try:
             await end(self._job)
         except ProtocolError as error:
-            if error.code not in _NOTHING_TO_END:
+            if error.code not in NOTHING_TO_END:
                 raise
             self._view.note(one_line(error.sentence))
 

@@ -90,6 +90,21 @@ class Interrupts:
             self._wishes = None
             self._stop_asking()
 
+    @contextlib.contextmanager
+    def instead(self, make: "Callable[[], Exception]") -> Iterator[None]:
+        """Raises what `make` gives where a signal has cancelled the task.
+
+        Args:
+            make: an exception that says what the interruption means here.
+        """
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.cancelled or self._task is None:
+                raise
+            self._task.uncancel()
+            raise make() from None
+
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             self._loop.call_soon_threadsafe(self._interrupted, number == signal.SIGINT)

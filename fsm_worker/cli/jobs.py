@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from rich.console import Console as Terminal
 from rich.table import Table
+from rich.text import Text
 
 from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.durations import amount
@@ -13,46 +14,50 @@ from fsm_worker.cli.exit_codes import ExitCode
 from fsm_worker.cli.session import Client, Target
 from protocol.messages import JobSnapshot
 
+_COLUMNS = ("job", "name", "state", "outcome", "submitted", "results")
+
 
 def run(options: Namespace, console: Console) -> ExitCode:
     """Runs the command."""
     client = Client.of(options, console)
-    found = asyncio.run(jobs(client, client.worker(options.session)))
-    if console.as_json:
-        for snapshot in found:
-            console.send(snapshot)
-        return ExitCode.DONE
-    if not found:
-        console.show("no jobs of yours on this worker")
-        return ExitCode.DONE
-    table = Table(box=None, pad_edge=False)
-    for heading in ("JOB", "NAME", "STATE", "OUTCOME", "SUBMITTED", "RESULTS"):
-        table.add_column(heading, no_wrap=heading == "JOB")
-    for snapshot in found:
-        table.add_row(*_cells(snapshot))
-    Terminal().print(table)
+    jobs = asyncio.run(_ask(client, client.worker(options.session)))
+    for job in jobs:
+        console.send(job)
+    if not console.as_json:
+        _show(jobs)
     return ExitCode.DONE
 
 
-async def jobs(client: Client, target: Target) -> tuple[JobSnapshot, ...]:
-    """Asks a worker for our jobs.
-
-    Raises:
-        CommandFailed: the worker can't be reached.
-    """
+async def _ask(client: Client, target: Target) -> tuple[JobSnapshot, ...]:
     async with client.connected(target) as connection:
-        return await connection.jobs()
+        jobs = await connection.jobs()
+    client.remember(target)
+    return jobs
 
 
-def _cells(snapshot: JobSnapshot) -> tuple[str, ...]:
-    results = snapshot.results
-    held = f"{results.state}, {amount(results.size)}" if results.root else "-"
-    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.submitted_at))
+def _show(jobs: tuple[JobSnapshot, ...]) -> None:
+    if not jobs:
+        print("no job of yours is on this worker")
+        return
+    terminal = Terminal(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=True, overflow="fold")
+    rows = [_row(job) for job in jobs]
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    # A pipe has no width: nothing is cut there.
+    terminal.print(table, width=None if terminal.is_terminal else 500, crop=False)
+
+
+def _row(job: JobSnapshot) -> tuple[str, ...]:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.submitted_at))
+    results = job.results
     return (
-        snapshot.job,
-        one_line(snapshot.name, 40),
-        snapshot.state,
-        snapshot.outcome or "-",
-        at if snapshot.submitted_at else "-",
-        held,
+        one_line(job.job, 64),
+        one_line(job.name, 40),
+        job.state,
+        job.outcome,
+        when if job.submitted_at else "",
+        f"{results.state}, {amount(results.size)}" if results.root else "",
     )

@@ -1,4 +1,4 @@
-"""`diagrams`: writes the pages about the machines, or compares them."""
+"""`diagrams`: writes or checks the pages about the machines."""
 
 from argparse import Namespace
 
@@ -9,6 +9,7 @@ from fsm_worker.cli.exit_codes import ExitCode
 
 def run(options: Namespace, console: Console) -> ExitCode:
     """Runs the command."""
-    del console
-    code = diagrams.main(["--check"] if options.check else [])
-    return {0: ExitCode.DONE, 2: ExitCode.USAGE}.get(code, ExitCode.FAILED)
+    result = diagrams.main(["--check"] if options.check else [])
+    code = {0: ExitCode.DONE, 2: ExitCode.USAGE}.get(result, ExitCode.FAILED)
+    console.emit("diagrams", checked=options.check, agree=code is ExitCode.DONE)
+    return code

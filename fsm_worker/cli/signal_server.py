@@ -1,40 +1,41 @@
 """`signal`: runs a signaling server until it is asked to end."""
 
 import asyncio
-import contextlib
 import signal
 from argparse import Namespace
 
-from fsm_worker.cli.addresses import Listen
+from fsm_worker.cli.addresses import Listen, bracketed, is_loopback, own_address
 from fsm_worker.cli.console import Console
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
+from fsm_worker.cli.parsers import PROG
 from fsm_worker.signaling.server import CannotListen, SignalingServer
 
 
 def run(options: Namespace, console: Console) -> ExitCode:
     """Runs the command."""
-    with contextlib.suppress(KeyboardInterrupt):  # Windows has no signal handlers on the loop
-        asyncio.run(serve(options.listen, console))
+    asyncio.run(_serve(options.listen, console))
     return ExitCode.DONE
 
 
-async def serve(listen: Listen, console: Console) -> None:
-    """Serves until SIGINT or SIGTERM.
-
-    Raises:
-        CommandFailed: the address can't be listened on.
-    """
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, ended.set)
+async def _serve(listen: Listen, console: Console) -> None:
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    before = {
+        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(asked.set))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         async with SignalingServer(listen.host, listen.port) as server:
-            console.emit("listening", url=server.ws_url)
-            console.show(f"signaling server on {server.ws_url}")
-            console.say(f"workers here: python -m fsm_worker worker --signaling {server.ws_url}")
-            await ended.wait()
+            url = f"ws://{bracketed(own_address(listen.host))}:{server.port}"
+            reachable = not is_loopback(own_address(listen.host))
+            console.emit("ready", url=url, reachable=reachable)
+            console.show(url)
+            console.say(f"a worker comes here with: {PROG} worker --signaling {url}")
+            if not reachable:
+                console.say("only this machine reaches it; for others, --listen ADDR:PORT")
+            await asked.wait()
+            console.say("closing")
     except CannotListen as error:
         raise CommandFailed(ExitCode.USAGE, str(error)) from error
-    console.say("stopped")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,15 +1,16 @@
-"""`worker`: makes this machine a worker, until it is asked to leave."""
+"""`worker`: runs a worker, with a signaling server of its own if none is named."""
 
 import asyncio
 import contextlib
-import signal
 from argparse import Namespace
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from fsm_worker.cli.addresses import (
-    bracketed,
+    Server,
     ice_servers,
-    is_everywhere,
     is_loopback,
     own_address,
     parse_listen,
@@ -19,125 +20,94 @@ from fsm_worker.cli.config import KEYS, Config, load
 from fsm_worker.cli.console import Console
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
 from fsm_worker.cli.parsers import PROG
+from fsm_worker.machines.world import THE_SERVER
+from fsm_worker.seams.signaling_socket import SignalingUnreachable
 from fsm_worker.settings import WorkerSettings
 from fsm_worker.signaling.server import CannotListen, SignalingServer
 from fsm_worker.worker_class import RTCWorkerClient
+from protocol.lifecycle import SignallingState
 from protocol.proof import SessionString
+from protocol.signaling import IceServer
+from protocol.table import MachineName
+
+_LEAVING = (
+    "leaving: no new jobs; a running job may end, press Ctrl-C again to stop it",
+    "stopping: a running job is ended",
+    "stopping at once",
+)
 
 
 def run(options: Namespace, console: Console) -> ExitCode:
     """Runs the command."""
     config = load({key.name: getattr(options, key.name) for key in KEYS}, file=options.config)
     if options.show_config:
-        for entry in config.objects():
-            console.emit("setting", **entry)
+        for setting in config.objects():
+            console.emit("setting", **setting)
         for line in config.lines():
             console.show(line)
         return ExitCode.DONE
-    asyncio.run(work(config, console))
+    return asyncio.run(_serve(config, console))
+
+
+async def _serve(config: Config, console: Console) -> ExitCode:
+    async with _signaling(config) as server:
+        try:
+            worker = _Worker(config, console, server)
+            worker.handle_signals()
+            await worker.run_worker(
+                None, server.base, server.port, config["room"] or None, config["token"] or None
+            )
+        except SignalingUnreachable as error:
+            raise CommandFailed(ExitCode.CONNECTION_LOST, str(error)) from error
+    refused = worker.world.get(MachineName.SIGNALLING, THE_SERVER)
+    if refused is not None and refused.state is SignallingState.REFUSED:
+        return ExitCode.NOT_AUTHORISED
     return ExitCode.DONE
 
 
-async def work(config: Config, console: Console) -> None:
-    """Works until it has left.
+class _Worker(RTCWorkerClient):
+    """A worker that tells its operator what it does."""
 
-    Args:
-        config: the settings.
-        console: prints.
-
-    Raises:
-        CommandFailed: the address can't be listened on.
-        SignalingUnreachable: no signaling server answers.
-        SignalingRefused: it does not let us in.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        if config["signaling"]:
-            server = parse_signaling(config["signaling"])
-            base, port, host = server.base, server.port, server.host
-            public, reachable = "", _on_another_server(host)
-        else:
-            listen = parse_listen(config["listen"])
-            try:
-                own = await stack.enter_async_context(SignalingServer(listen.host, listen.port))
-            except CannotListen as error:
-                raise CommandFailed(ExitCode.USAGE, str(error)) from error
-            base, _, port_text = own.ws_url.rpartition(":")
-            port, host = int(port_text), own_address(listen.host)
-            public = f"ws://{bracketed(host)}:{port}"
-            reachable = _on_own_server(listen.host, host, port)
-        announced = _Announcement(console, reachable)
-        worker = RTCWorkerClient(
+    def __init__(self, config: Config, console: Console, server: Server) -> None:
+        self._console = console
+        self._asked = 0
+        listen = parse_listen(config["listen"])
+        self._advertised = config["signaling"] or str(
+            server._replace(base=f"ws://{_bracketed(own_address(listen.host))}")
+        )
+        super().__init__(
             gpu_id=int(config["gpu"]),
             settings=WorkerSettings(
-                state=_path(config["state"]) / "worker",
+                state=Path(config["state"]).expanduser() / "worker",
                 name=config["name"],
-                public_url=public,
-                ice_servers=ice_servers(config["stun"], host),
-                sleap_nn=_path(config["sleap_nn"]) if config["sleap_nn"] else None,
+                ice_servers=ice_servers(config["stun"], parse_signaling(self._advertised).host),
+                sleap_nn=Path(config["sleap_nn"]).expanduser() if config["sleap_nn"] else None,
                 say=console.say,
-                ready=announced.ready,
+                ready=self._ready,
             ),
         )
-        _listen_to_signals(worker, console)
-        console.say(f"fsm-worker {config['name']!r} is starting")
-        await worker.run_worker(None, base, port, config["room"] or None, config["token"] or None)
 
+    def terminate(self) -> None:
+        """Leaves, and says so, also to who wants it quiet."""
+        words = _LEAVING[min(self._asked, len(_LEAVING) - 1)]
+        self._asked += 1
+        self._console.show(words)
+        self._console.emit("leaving", asked=self._asked, message=words)
+        super().terminate()
 
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-class _Announcement:
-    """Says how to get here, once: it stays true when the worker registers again."""
-
-    def __init__(self, console: Console, reachable: str) -> None:
-        self._console = console
-        self._reachable = reachable
-        self._said = False
-
-    def ready(self, session: SessionString) -> None:
-        """The room was entered."""
-        if self._said:
-            return
-        self._said = True
-        text = session.encode()
-        self._console.emit("ready", session=text)
-        self._console.show(f"{PROG} submit --session {text} --example digits")
-        self._console.say(self._reachable)
-
-
-def _on_own_server(listen: str, host: str, port: int) -> str:
-    if is_loopback(host):
-        return (
-            "That line works on this machine only. For other machines: --listen 0.0.0.0:8080 in a "
-            "network you trust (a LAN or a VPN), or --signaling wss://HOST for a server with TLS."
+    def _ready(self, session: SessionString) -> None:
+        """Shows the way here; on every address, others need another one than we do."""
+        session = replace(session, url=self._advertised)
+        host = parse_signaling(session.url).host
+        line = f"{PROG} submit --session {session.encode()} --example digits"
+        self._console.emit(
+            "ready",
+            session=session.encode(),
+            url=session.url,
+            submit=line,
+            reachable=not is_loopback(host),
         )
-    where = "every address of this machine" if is_everywhere(listen) else listen
-    return (
-        f"That line works from machines that reach {host}, TCP port {port} (listening on {where}, "
-        "without TLS: use it in a network you trust)."
-    )
-
-
-def _on_another_server(host: str) -> str:
-    if is_loopback(host):
-        return "That line works on this machine only: its signaling server is on loopback."
-    return f"That line works from every machine that reaches {host}."
-
-
-def _listen_to_signals(worker: RTCWorkerClient, console: Console) -> None:
-    """The first signal drains and says so; the second stops."""
-    asked = 0
-
-    def heard() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            console.say("Leaving: a running job may end first. Once more stops it.")
-        else:
-            console.say("Stopping now.")
-        worker.terminate()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, heard)
+        gpu = f"{self.gpu_model}, {self.gpu_memory_mb} MiB" if self.gpu_model else "no GPU"
+        self._console.say(f"worker {self.settings.name} ({gpu}). Submit to it with this line:")
+        self._console.show(line)
+        self._console.say(_reach(host, session.url))
