@@ -91,13 +91,13 @@ def _nothing_is_left(world: World) -> Iterator[Forced]:
         return
     present = {
         session.facts.key
-        for session in world.all(M.SESSION)
+        for session in world.moving(M.SESSION)
         if session.state is SessionState.ATTACHED
     }
     waited_for = any(
         results.state is R.DELIVERING
         or (results.state is R.HELD and results.facts.owner in present)
-        for results in world.all(M.RESULTS)
+        for results in world.live(M.RESULTS)
     )
     if not waited_for:
         yield Forced(M.WORKER, THE_WORKER, AllDone())
@@ -127,7 +127,7 @@ def _nobody_can_come(world: World) -> Iterator[Forced]:
 
 
 def _inputs_arrive(world: World) -> Iterator[Forced]:
-    for file in world.all(M.RECEIVING):
+    for file in world.moving(M.RECEIVING):
         job = world.get(M.JOB, file.facts.job)
         if job is None or job.state is not J.STAGING or file.facts.name not in job.facts.inputs:
             continue
@@ -155,7 +155,7 @@ def _inputs_are_unwanted(world: World) -> Iterator[Forced]:
 
 
 def _job_is_done(world: World) -> Iterator[Forced]:
-    for job in world.all(M.JOB):
+    for job in world.moving(M.JOB):
         if job.final:
             results = world.get(M.RESULTS, job.subject)
             if results is None or results.state is R.NONE:
@@ -169,7 +169,7 @@ def _job_is_done(world: World) -> Iterator[Forced]:
 def _owner_comes_and_goes(world: World) -> Iterator[Forced]:
     present = {
         session.facts.key
-        for session in world.all(M.SESSION)
+        for session in world.moving(M.SESSION)
         if session.state is SessionState.ATTACHED
     }
     for job in world.live(M.JOB):
@@ -180,13 +180,13 @@ def _owner_comes_and_goes(world: World) -> Iterator[Forced]:
 
 
 def _results_are_sent(world: World) -> Iterator[Forced]:
-    for results in world.all(M.RESULTS):
+    for results in world.live(M.RESULTS):
         if results.state is not R.DELIVERING:
             continue
         facts = results.facts
         mine = [
             file
-            for file in world.all(M.SENDING)
+            for file in world.moving(M.SENDING)
             if file.facts.job == results.subject and file.facts.session == facts.session
         ]
         if any(file.state is SendingState.ACKNOWLEDGED for file in mine):
@@ -222,7 +222,7 @@ def _results_are_unwanted(world: World) -> Iterator[Forced]:
 
 
 def _links_carry_sessions(world: World) -> Iterator[Forced]:
-    for link in world.all(M.LINK):
+    for link in world.moving(M.LINK):
         if link.state not in {LinkState.UP, LinkState.SUSPECT}:
             continue
         facts = link.facts
@@ -246,7 +246,7 @@ def _links_carry_sessions(world: World) -> Iterator[Forced]:
 
 
 def _links_are_lost(world: World) -> Iterator[Forced]:
-    for session in world.all(M.SESSION):
+    for session in world.moving(M.SESSION):
         if session.state is not SessionState.ATTACHED:
             continue
         link = world.get(M.LINK, session.facts.link)

@@ -63,19 +63,31 @@ class World:
         self.machines: dict[MachineName, dict[str, Instance[Any, Any]]] = {
             name: {} for name in tables
         }
+        #: Ended jobs and their ended results, aside from what still moves.
+        self.ended: dict[MachineName, dict[str, Instance[Any, Any]]] = {
+            MachineName.JOB: {},
+            MachineName.RESULTS: {},
+        }
         self.transfers = 0  # the last transfer number that this side gave out
 
     def get(self, name: MachineName, subject: str) -> Instance[Any, Any] | None:
         """The machine of that name and subject, if there is one."""
-        return self.machines[name].get(subject)
+        found = self.machines[name].get(subject)
+        if found is None and name in self.ended:
+            return self.ended[name].get(subject)
+        return found
 
     def all(self, name: MachineName) -> list[Instance[Any, Any]]:
-        """All machines of that name, oldest first."""
-        return list(self.machines[name].values()) if name in self.machines else []
+        """All machines of that name, those that ended first."""
+        return [*self.ended.get(name, {}).values(), *self.machines.get(name, {}).values()]
+
+    def moving(self, name: MachineName) -> list[Instance[Any, Any]]:
+        """Those that have not ended, or that others may not have noticed the end of."""
+        return list(self.machines.get(name, {}).values())
 
     def live(self, name: MachineName) -> list[Instance[Any, Any]]:
         """Those that have not ended."""
-        return [instance for instance in self.all(name) if not instance.final]
+        return [instance for instance in self.moving(name) if not instance.final]
 
     def feed(self, name: MachineName, subject: str, event: Event) -> list[Step]:
         """One event, and everything that it forces.
@@ -89,7 +101,7 @@ class World:
         steps = [self._step(name, subject, event)]
         if steps[0].verdict is Verdict.ROW:
             self._couple(steps)
-            self._forget()
+            self._put_away(steps)
         return steps
 
     def _step(self, name: MachineName, subject: str, event: Event) -> Step:
@@ -116,18 +128,20 @@ class World:
             if len(steps) > _BOUND:
                 raise CouplingError(f"no fixed point after {steps[0].event!r}")
 
-    def _forget(self) -> None:
-        for name in _FORGOTTEN:
-            known = self.machines.get(name, {})
-            for subject in [key for key, instance in known.items() if instance.final]:
-                del known[subject]
-        jobs = self.machines.get(MachineName.JOB, {})
-        results = self.machines.get(MachineName.RESULTS, {})
-        over = [
-            key
-            for key, instance in jobs.items()
-            if instance.final and (key not in results or results[key].final)
-        ]
-        for subject in over[: max(0, len(over) - KEEP_JOBS)]:
-            del jobs[subject]
-            results.pop(subject, None)
+    def _put_away(self, steps: Sequence[Step]) -> None:
+        """Everything coupled to what has ended has moved: it is forgotten, or kept aside."""
+        for name, subject in {(step.machine, step.subject) for step in steps}:
+            instance = self.machines[name].get(subject)
+            if instance is None or not instance.final:
+                continue
+            if name in _FORGOTTEN:
+                del self.machines[name][subject]
+            elif name in self.ended:
+                self.ended[name][subject] = self.machines[name].pop(subject)
+        jobs, results = self.ended[MachineName.JOB], self.ended[MachineName.RESULTS]
+        if len(jobs) > KEEP_JOBS:
+            held = self.machines.get(MachineName.RESULTS, {})
+            over = [subject for subject in jobs if subject not in held]
+            for subject in over[: len(jobs) - KEEP_JOBS]:
+                del jobs[subject]
+                results.pop(subject, None)

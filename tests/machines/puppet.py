@@ -222,7 +222,7 @@ class Puppet:
 
     def exit(self, job: str, *, ok: bool = True, out_of_memory: bool = False) -> list[Step]:
         """The job's process ends."""
-        stage = self.world.machines[M.JOB][job].facts.stage
+        stage = self.facts(M.JOB, job).stage
         return self.answer(
             f.StartStage,
             e.ProcessExited(stage=stage, ok=ok, out_of_memory=out_of_memory, reason="it ended"),
@@ -251,7 +251,10 @@ class Puppet:
 
     def facts(self, machine: MachineName, subject: str) -> Any:
         """A machine's facts."""
-        return self.world.machines[machine][subject].facts
+        instance = self.world.get(machine, subject)
+        if instance is None:
+            raise KeyError(subject)
+        return instance.facts
 
     # --- effects out -----------------------------------------------------------------------------
 

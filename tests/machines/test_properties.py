@@ -72,6 +72,10 @@ settings.register_profile(
 )
 
 
+#: Trouble comes in every third step only, so that jobs get far enough to be troubled.
+now_and_then = precondition(lambda self: self.turn % 3 == 0)
+
+
 def results(*, made: bool) -> m.ResultsInfo:
     if not made:
         return m.ResultsInfo()
@@ -86,6 +90,7 @@ class WorkerMachine(RuleBasedStateMachine):
         self.p = Puppet(*KEYS)
         self.generations: dict[str, int] = dict.fromkeys(KEYS, 0)
         self.transfers = 0
+        self.turn = 0
         # the truth
         self.submitted: dict[str, tuple[str, float]] = {}  # owner and content of accepted jobs
         self.alive: dict[str, bool] = {}  # jobs with a process, and whether it can be killed
@@ -110,8 +115,9 @@ class WorkerMachine(RuleBasedStateMachine):
     def snapshot(self) -> dict[Address, tuple[Any, Any]]:
         return {
             (name, subject): (instance.state, instance.facts)
-            for name, known in self.p.world.machines.items()
-            for subject, instance in known.items()
+            for name in self.p.world.machines
+            for instance in self.p.world.all(name)
+            for subject in (instance.subject,)
         }
 
     def feed(self, machine: MachineName, subject: str, event: Event) -> None:
@@ -128,18 +134,19 @@ class WorkerMachine(RuleBasedStateMachine):
 
     # --- the worker and its server ---------------------------------------------------------------
 
-    @initialize(started=st.booleans())
-    def begin(self, started: bool) -> None:
-        if started:
-            self.p.start()
-            for event in (e.Started(), e.SocketOpened(), e.RecvRegistered(room="r-1")):
+    @initialize(prepared=st.integers(0, 4))
+    def begin(self, prepared: int) -> None:
+        self.feed(M.WORKER, THE_WORKER, e.Started())
+        self.feed(M.SIGNALLING, THE_SERVER, e.Started())
+        if prepared:
+            self.worker_goes_on()
+            for event in (e.SocketOpened(), e.RecvRegistered(room="r-1")):
                 self.feed(M.SIGNALLING, THE_SERVER, event)
-            for key in KEYS[:2]:
+            for key in KEYS[:prepared]:
                 self.connects(key)
-        else:
-            self.feed(M.WORKER, THE_WORKER, e.Started())
-            self.feed(M.SIGNALLING, THE_SERVER, e.Started())
+            self.hands_a_job_in("alice", JOBS[0], 0.0)
 
+    @now_and_then
     @rule(
         event=st.sampled_from(
             [
@@ -161,6 +168,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert links == {link: self.p.state(M.LINK, link) for link in links}
             assert jobs == {job: self.p.state(M.JOB, job) for job in jobs}
 
+    @now_and_then
     @rule(really=st.integers(0, 4))
     def operator_interrupts(self, really: int) -> None:
         if really == 0:
@@ -182,6 +190,7 @@ class WorkerMachine(RuleBasedStateMachine):
             session = self.p.facts(M.SESSION, f"s-{key}")
             assert (session.key, session.link) == (key, link)
 
+    @now_and_then
     @rule(key=who, session=st.sampled_from(KEYS), generation=some, honest=st.booleans())
     def comes_for_any_session(self, key: str, session: str, generation: int, honest: bool) -> None:
         before = self.p.world.get(M.SESSION, f"s-{session}")
@@ -198,6 +207,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert honest
             self.generations[session] = max(self.generations[session], generation)
 
+    @now_and_then
     @rule(reached=st.booleans(), greeted=st.booleans(), room=st.booleans())
     def knocks_and_leaves_it(self, reached: bool, greeted: bool, room: bool) -> None:
         link = self.p.knock(room=room)
@@ -206,6 +216,7 @@ class WorkerMachine(RuleBasedStateMachine):
             if greeted:
                 self.p.hello(link, "alice", "s-alice", 1000)
 
+    @now_and_then
     @precondition(lambda self: self.links(up=False))
     @rule(pick=some, job=job_ids, kind=st.integers(0, 4))
     def speaks_before_it_is_up(self, pick: int, job: str, kind: int) -> None:
@@ -220,6 +231,7 @@ class WorkerMachine(RuleBasedStateMachine):
         assert after == before, "nothing but its own link may feel it"
         assert len(self.p.told) == told
 
+    @now_and_then
     @rule(
         pick=some,
         event=st.sampled_from(
@@ -242,6 +254,7 @@ class WorkerMachine(RuleBasedStateMachine):
         if links:
             self.feed(M.LINK, links[pick % len(links)], event)
 
+    @now_and_then
     @precondition(lambda self: self.gone)
     @rule(pick=some, event=st.sampled_from([e.PeerClosed(), e.FrameArrived(), e.Flushed()]))
     def connection_that_is_over_reports(self, pick: int, event: Event) -> None:
@@ -251,6 +264,7 @@ class WorkerMachine(RuleBasedStateMachine):
         assert [step.verdict for step in steps] == [Verdict.STALE]
         assert self.snapshot() == before
 
+    @now_and_then
     @rule(key=who, farewell=st.booleans())
     def leaves(self, key: str, farewell: bool) -> None:
         link, _ = self.place_of(key)
@@ -265,6 +279,7 @@ class WorkerMachine(RuleBasedStateMachine):
             if self.p.status not in {W.STOPPING, W.STOPPED}:
                 assert after == before, "a client that leaves ends no job"
 
+    @now_and_then
     @rule(key=who)
     def reads_nothing_for_too_long(self, key: str) -> None:
         note("outbox filled")
@@ -323,11 +338,44 @@ class WorkerMachine(RuleBasedStateMachine):
                     ErrorCode.ALREADY_TERMINAL
                 ]
 
+    @rule(key=who, job=job_ids, limit=st.sampled_from([0.0, 60.0]))
+    def hands_a_job_in(self, key: str, job: str, limit: float) -> None:
+        """A submission with everything that belongs to it."""
+        self.submits(key, job, limit)
+        link, session = self.place_of(key)
+        if link and self.p.state(M.JOB, job) is J.STAGING and self.submitted[job][0] == key:
+            self.offers_a_file(key, job, "package.zip")
+            file = f"{session}/{self.transfers}"
+            self.gives((M.RECEIVING, file, f.OpenIncoming), e.ChunksCompleted())
+            self.gives((M.RECEIVING, file, f.VerifyIncoming), e.DigestMatched())
+            self.job_goes_on(job, 1)
+
+    @rule(job=job_ids, need=st.booleans())
+    def takes_its_results(self, job: str, need: bool) -> None:
+        link, session = self.place_of(self.submitted.get(job, ("",))[0])
+        if not link or self.p.state(M.RESULTS, job) not in {
+            ResultsState.HELD,
+            ResultsState.DELIVERED,
+            ResultsState.DELIVERING,
+        }:
+            return
+        self.p.say(link, m.Fetch(job=job))
+        transfer = next(file.facts.transfer for file in self.p.world.all(M.SENDING)
+                        if (file.facts.job, file.facts.session) == (job, session))  # fmt: skip
+        if need:
+            self.p.say(link, m.FileNeed(transfer=transfer, ranges=((0, SIZE),)))
+            assert self.p.state(M.SENDING, f"{session}/{transfer}") is SendingState.SENDING
+        else:
+            note("delivered")
+            self.p.say(link, m.FileStored(transfer=transfer, root=ROOT))
+            assert self.p.state(M.RESULTS, job) is ResultsState.DELIVERED
+
     def unchanged(self, before: dict[Address, tuple[Any, Any]], job: str) -> bool:
         after = self.snapshot()
         about = ((M.JOB, job), (M.RESULTS, job))
         return all(after.get(address) == before.get(address) for address in about)
 
+    @now_and_then
     @rule(key=who)
     def asks_for_its_jobs(self, key: str) -> None:
         link, session = self.place_of(key)
@@ -339,6 +387,7 @@ class WorkerMachine(RuleBasedStateMachine):
         mine = {job for job, (owner, _) in self.submitted.items() if owner == key}
         assert {job.job for job in listed.jobs} == mine
 
+    @now_and_then
     @rule(key=who)
     def asks_for_what_is_not_there(self, key: str) -> None:
         link, session = self.place_of(key)
@@ -346,6 +395,7 @@ class WorkerMachine(RuleBasedStateMachine):
             self.p.say(link, m.Reserve())
             assert self.p.errors(session)[-1] is ErrorCode.NOT_SUPPORTED
 
+    @now_and_then
     @rule(key=who, again=st.booleans())
     def frame_is_repeated_or_lost(self, key: str, again: bool) -> None:
         link, session = self.place_of(key)
@@ -364,6 +414,7 @@ class WorkerMachine(RuleBasedStateMachine):
 
     # --- files -----------------------------------------------------------------------------------
 
+    @now_and_then
     @rule(key=who, job=job_ids, name=st.sampled_from(["package.zip", "other.zip"]))
     def offers_a_file(self, key: str, job: str, name: str) -> None:
         link, session = self.place_of(key)
@@ -378,6 +429,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert self.unchanged(before, job)
             assert self.p.state(M.RECEIVING, f"{session}/{self.transfers}") is None
 
+    @now_and_then
     @rule(key=who, pick=some, kind=st.integers(0, 4))
     def answers_an_offer(self, key: str, pick: int, kind: int) -> None:
         link, session = self.place_of(key)
@@ -398,6 +450,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert self.p.errors(session)[-1] is ErrorCode.UNKNOWN_TRANSFER
             assert all(self.unchanged(before, job) for job in JOBS)
 
+    @now_and_then
     @rule(pick=some, matched=st.booleans())
     def file_is_complete(self, pick: int, matched: bool) -> None:
         files = [file.subject for file in self.p.world.all(M.RECEIVING)
@@ -408,6 +461,7 @@ class WorkerMachine(RuleBasedStateMachine):
             if matched:
                 self.gives((M.RECEIVING, file, f.VerifyIncoming), e.DigestMatched())
 
+    @now_and_then
     @rule(pick=some)
     def bytes_move(self, pick: int) -> None:
         job = JOBS[pick % len(JOBS)]
@@ -474,23 +528,31 @@ class WorkerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.p.tasks)
     @rule(pick=some, other=st.integers(0, 4), fails=st.integers(0, 9))
     def a_manager_answers(self, pick: int, other: int, fails: int) -> None:
-        keys = list(self.p.tasks)
+        keys = [key for key in self.p.tasks if fails == 1 or self.p.world.get(*key[:2])]
+        if not keys:
+            return
         key = keys[pick % len(keys)]
         if key[2] is f.StartStage and self.alive.get(key[1]) is False:
             return  # it can't be killed, and does not end by itself
         if fails == 0:
             note(f"{key[2].__name__} failed")
-            self.alive.pop(key[1], None) if key[2] is f.StartStage else None
+            if key[2] is f.StartStage:
+                self.alive.pop(key[1], None)
             self.gives(key, e.EffectFailed(effect=key[2].method(), reason="it broke"))
         else:
             self.gives(key, self.good(key, other == 0))
 
-    @precondition(lambda self: self.p.tasks)
+    @rule(job=job_ids, other=st.integers(0, 7))
+    def job_goes_on(self, job: str, other: int) -> None:
+        """Whatever it waits for happens, but the end of its process."""
+        for key in [key for key in self.p.tasks if key[:2] == (M.JOB, job)]:
+            if key[2] is not f.StartStage:
+                self.gives(key, self.good(key, other == 0))
+
     @rule()
-    def all_managers_answer(self) -> None:
-        for key in list(self.p.tasks):
-            if key in self.p.tasks and key[2] is not f.StartStage:
-                self.gives(key, self.good(key, other=False))
+    def worker_goes_on(self) -> None:
+        for key in [key for key in self.p.tasks if key[0] is M.WORKER]:
+            self.gives(key, self.good(key, other=False))
 
     @rule(job=job_ids, ok=st.booleans(), out_of_memory=st.booleans())
     def a_process_exits(self, job: str, ok: bool, out_of_memory: bool) -> None:
@@ -498,11 +560,13 @@ class WorkerMachine(RuleBasedStateMachine):
         if key in self.p.tasks and self.alive.get(job):
             self.gives(key, self.exits(job, ok=ok, out_of_memory=out_of_memory and not ok))
 
-    @rule(job=job_ids)
-    def a_process_can_not_be_killed(self, job: str) -> None:
+    @now_and_then
+    @rule(job=job_ids, dies=st.booleans())
+    def a_process_can_not_be_killed(self, job: str, dies: bool) -> None:
         if job in self.alive:
-            self.alive[job] = False
+            self.alive[job] = dies
 
+    @now_and_then
     @precondition(lambda self: self.history)
     @rule(pick=some)
     def an_answer_comes_twice(self, pick: int) -> None:
@@ -517,6 +581,7 @@ class WorkerMachine(RuleBasedStateMachine):
         if outcome:
             assert self.p.facts(M.JOB, subject).outcome is outcome
 
+    @now_and_then
     @rule(pick=some)
     def an_effect_fails(self, pick: int) -> None:
         """One that is performed at once, so that no task of it is under way."""
@@ -525,12 +590,14 @@ class WorkerMachine(RuleBasedStateMachine):
         note(f"an effect of {machine} failed")
         self.feed(machine, subject, e.EffectFailed(effect="report", reason="it broke"))
 
+    @now_and_then
     @rule(job=job_ids)
     def trainer_reports(self, job: str) -> None:
         self.feed(M.JOB, job, e.TrainerReported(event="epoch_end"))
 
     # --- time ------------------------------------------------------------------------------------
 
+    @now_and_then
     @precondition(lambda self: self.p.timers)
     @rule(pick=some)
     def a_timer_runs_out(self, pick: int) -> None:
@@ -541,13 +608,18 @@ class WorkerMachine(RuleBasedStateMachine):
         assert steps[0].verdict is not Verdict.STALE, "a timer that runs is one that is armed"
         assert steps[0].verdict is not Verdict.ILLEGAL, steps[0].sentence
 
-    @rule(job=job_ids)
-    def job_s_timers_run_out(self, job: str) -> None:
-        for key in [key for key in self.p.timers if key[1] == job]:
-            if key in self.p.timers:
-                self.p.expire_key(key)
+    @rule(job=job_ids, pick=some)
+    def a_job_s_timer_runs_out(self, job: str, pick: int) -> None:
+        keys = [key for key in self.p.timers if key[1] == job]
+        states = {J.STOPPING, J.CANCELLING, J.KILLING, J.RUNNING, J.DONE}
+        if keys and (pick % 4 == 0 or self.p.state(M.JOB, job) in states):
+            self.p.expire_key(keys[pick % len(keys)])
 
     # --- laws ------------------------------------------------------------------------------------
+
+    @invariant()
+    def time_goes_on(self) -> None:
+        self.turn += 1
 
     @invariant()
     def one_job_holds_the_slot(self) -> None:
@@ -585,8 +657,9 @@ class WorkerMachine(RuleBasedStateMachine):
 
     @invariant()
     def final_states_stay(self) -> None:
-        for name, known in self.p.world.machines.items():
-            for subject, instance in known.items():
+        for name in self.p.world.machines:
+            for instance in self.p.world.all(name):
+                subject = instance.subject
                 address = (name, subject)
                 if address in self.ended:
                     assert (instance.state, instance.facts) == self.ended[address]
@@ -628,8 +701,9 @@ class WorkerMachine(RuleBasedStateMachine):
     @invariant()
     def whoever_waits_has_a_timer_or_a_task(self) -> None:
         waiting = {key[:2] for key in (*self.p.timers, *self.p.tasks)}
-        for name, known in self.p.world.machines.items():
-            for subject, instance in known.items():
+        for name in self.p.world.machines:
+            for instance in self.p.world.all(name):
+                subject = instance.subject
                 if not instance.final and (name, instance.state) not in RESTS:
                     assert (name, subject) in waiting, f"{name} {subject} {instance.state}"
 
