@@ -14,7 +14,7 @@ _PAGE = Path(__file__).with_name("RESULTS.md")
 _ALL = ("step_cost", "connect", "progress", "throughput")
 
 
-async def _measure(what: str, folder: Path, size: int) -> Section:
+async def _measure(what: str, folder: Path) -> Section:
     match what:
         case "step_cost":
             return step_cost.measure()
@@ -23,16 +23,16 @@ async def _measure(what: str, folder: Path, size: int) -> Section:
         case "progress":
             return await progress.measure(folder)
         case _:
-            return await throughput.measure(folder, size)
+            return await throughput.measure(folder)
 
 
-async def _run(wanted: Sequence[str], size: int) -> str:
+async def _run(wanted: Sequence[str]) -> str:
     begin = time.monotonic()
     sections = []
     for what in wanted:
         print(f"{time.monotonic() - begin:5.0f} s  {what} …", flush=True)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            sections.append(await _measure(what, Path(folder), size))
+            sections.append(await _measure(what, Path(folder)))
     return page(sections, time.monotonic() - begin)
 
 
@@ -41,11 +41,8 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=_ALL, action="append", help="measure this, and only print it; repeatable"
     )
-    parser.add_argument(
-        "--mib", type=int, default=32, help="size of the file of `throughput` (default: 32)"
-    )
     chosen = parser.parse_args()
-    text = asyncio.run(_run(chosen.only or _ALL, chosen.mib * 2**20))
+    text = asyncio.run(_run(chosen.only or _ALL))
     print(text)
     if not chosen.only:
         _PAGE.write_text(text, encoding="utf-8")

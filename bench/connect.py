@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.pairs import connect, two_ends, worker_and_client
+from bench.pairs import connected, two_ends, worker_and_client
 from bench.report import REPETITIONS, Line, Sample, Section
 
 
@@ -17,9 +17,8 @@ async def measure(folder: Path) -> Section:
     async with worker_and_client(folder) as client, two_ends("bench.ends.bare") as pair:
         for _ in range(1 + REPETITIONS):
             ours.append(1000 * (await client.ask("connect"))["seconds"])
-            bare.append(1000 * await connect(pair))
-            for end in pair:
-                await end.ask("close")
+            async with connected(pair) as seconds:
+                bare.append(1000 * seconds)
     line = Line(
         Sample("sign in, room, offer, ICE, DTLS, proofs, welcome", tuple(ours[1:])),
         Sample("offer, ICE, DTLS, one channel", tuple(bare[1:])),

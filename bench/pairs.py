@@ -49,9 +49,18 @@ async def two_ends(module: str, *paths: Path) -> AsyncIterator[Pair]:
         yield Pair(near, far)
 
 
-async def connect(pair: Pair) -> float:
-    """Opens a data channel between two ends; gives the seconds that the near one measured."""
+@contextlib.asynccontextmanager
+async def connected(pair: Pair) -> AsyncIterator[float]:
+    """Opens a data channel between two ends, and closes it with the block.
+
+    Yields:
+        The seconds that it took, as the near end measured them.
+    """
     offer = await pair.near.ask("offer")
     answer = await pair.far.ask("answer", sdp=offer["sdp"])
     opened = await pair.near.ask("accept", sdp=answer["sdp"])
-    return float(opened["seconds"])
+    try:
+        yield float(opened["seconds"])
+    finally:
+        for end in pair:
+            await end.ask("close")

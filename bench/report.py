@@ -49,10 +49,11 @@ class Line:
 
     @property
     def ratio(self) -> str:
-        """Ours in units of the other."""
+        """Ours in units of the other, repetition by repetition."""
         if self.beside is None:
             return "-"
-        return f"{_short(self.ours.median / self.beside.median)}"
+        pairs = zip(self.ours.values, self.beside.values, strict=True)
+        return str(Sample("", tuple(ours / beside for ours, beside in pairs)))
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def page(sections: Sequence[Section], seconds: float) -> str:
     parts = [
         "# What it costs",
         "Written by `python -m bench`; change nothing here by hand. Each figure is the median of"
-        f" {REPETITIONS} repetitions (lowest to highest); each ratio is that of our median to the"
-        " other's, in the same run. All on one machine, no network between.",
+        f" {REPETITIONS} repetitions (lowest to highest). A ratio is ours to the other's, taken"
+        " within each repetition. All on one machine, no network between.",
         _machine(seconds),
         *(_section(section) for section in sections),
     ]

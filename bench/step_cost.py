@@ -117,6 +117,9 @@ def _worker(state: JobState, *, ended: int = 0) -> World:
         _put(world, JOB, f"ended-{number}", JobState.REJECTED, facts)
         results = ResultsFacts(owner=_KEY)
         _put(world, RESULTS, f"ended-{number}", ResultsState.EXPIRED, results)
+    for name, aside in world.ended.items():
+        aside.update(world.machines[name])
+        world.machines[name].clear()
     _put(world, JOB, _JOB, state, JobFacts(owner=_KEY, inputs=("package.zip",)))
     worker = world.machines[MachineName.WORKER][THE_WORKER]
     worker.state = WorkerState.AVAILABLE

@@ -6,47 +6,63 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench.pairs import Pair, connect, two_ends, worker_and_client
+from bench.pairs import Pair, connected, two_ends, worker_and_client
 from bench.program import Program
 from bench.report import REPETITIONS, Line, Sample, Section
 from bench.sleap_rtc_package import PackageMissing, sleap_rtc
+
+#: What all turns together should take on this machine, in seconds.
+_BUDGET = 90.0
+_MIB = 2**20
+_SIZES = (20 * _MIB, 32 * _MIB)  # the least is above sleap-rtc's mark of 16 MiB
 
 _Turn = Callable[[], Awaitable[float]]
 _UP, _DOWN, _CEILING = "upload", "download", "ceiling"
 _THEIR_UP, _THEIR_DOWN = "sleap-rtc upload", "sleap-rtc download"
 
 
-async def measure(folder: Path, size: int) -> Section:
+async def measure(folder: Path) -> Section:
     """Moves a file of random bytes in each way by turns, so that all meet the same noise.
+
+    Each turn has a connection of its own: how a connection of SCTP begins decides how it goes on.
 
     Args:
         folder: an empty one.
-        size: of the file, in bytes; more than sleap-rtc's mark of 16 MiB.
     """
-    payload = folder / "payload.bin"
-    payload.write_bytes(os.urandom(size))
     notes: list[str] = []
-    turns: dict[str, _Turn] = {}
     async with contextlib.AsyncExitStack() as stack:
+        bare = await stack.enter_async_context(two_ends("bench.ends.bare"))
+        size = _affordable(await _sent(bare, 8 * _MIB))
+        payload = folder / "payload.bin"
+        payload.write_bytes(os.urandom(size))
+        turns: dict[str, _Turn] = {_CEILING: lambda: _sent(bare, size)}
         client = await stack.enter_async_context(worker_and_client(folder))
         turns |= await _ours(client, folder, payload)
-        bare = await stack.enter_async_context(two_ends("bench.ends.bare"))
-        await connect(bare)
-        turns[_CEILING] = lambda: _rate(bare.near.ask("send", size=size))
         try:
-            peer = await stack.enter_async_context(
-                two_ends("bench.ends.sleap_rtc", await sleap_rtc())
-            )
+            package = await sleap_rtc()
         except PackageMissing as missing:
             notes.append(f"sleap-rtc was not measured, as it can't be installed: {missing}")
         else:
-            await connect(peer)
+            peer = await stack.enter_async_context(two_ends("bench.ends.sleap_rtc", package))
             turns |= _theirs(peer, folder, payload)
-        values = {name: [await turn()] for name, turn in turns.items()}
-        for _ in range(REPETITIONS - 1):
+        values: dict[str, list[float]] = {name: [] for name in turns}
+        for _ in range(REPETITIONS):
             for name, turn in turns.items():
                 values[name].append(await turn())
     return _section(size, {name: tuple(found) for name, found in values.items()}, notes)
+
+
+def _affordable(rate: float) -> int:
+    """How many bytes a turn can have, with five ways at about this rate (MB/s)."""
+    most = int(_BUDGET * 1e6 * rate / (5 * REPETITIONS))
+    least, enough = _SIZES
+    return max(least, min(enough, most // _MIB * _MIB))
+
+
+async def _sent(bare: Pair, size: int) -> float:
+    async with connected(bare):
+        answer = await bare.near.ask("send", size=size)
+    return float(answer["bytes"]) / 1e6 / float(answer["seconds"])
 
 
 async def _ours(client: Program, folder: Path, payload: Path) -> dict[str, _Turn]:
@@ -56,15 +72,21 @@ async def _ours(client: Program, folder: Path, payload: Path) -> dict[str, _Turn
     for package in (copied, refused):
         packed = await client.ask("pack", folder=str(package))
     ran = await client.ask("run", folder=str(copied))
+    await client.ask("leave")
 
     async def upload() -> float:
-        answer = await client.ask("upload", folder=str(refused))
-        return float(packed["bytes"]) / 1e6 / float(answer["seconds"])
+        await client.ask("stay")
+        uploaded = await client.ask("upload", folder=str(refused))
+        await client.ask("leave")
+        return float(packed["bytes"]) / 1e6 / float(uploaded["seconds"])
 
-    return {
-        _UP: upload,
-        _DOWN: lambda: _rate(client.ask("fetch", job=ran["job"], into=str(folder))),
-    }
+    async def download() -> float:
+        await client.ask("stay")
+        fetched = await client.ask("fetch", job=ran["job"], into=str(folder))
+        await client.ask("leave")
+        return float(fetched["bytes"]) / 1e6 / float(fetched["seconds"])
+
+    return {_UP: upload, _DOWN: download}
 
 
 def _theirs(peer: Pair, folder: Path, payload: Path) -> dict[str, _Turn]:
@@ -72,7 +94,7 @@ def _theirs(peer: Pair, folder: Path, payload: Path) -> dict[str, _Turn]:
     into.mkdir()
 
     async def upload() -> float:
-        async with asyncio.TaskGroup() as group:
+        async with connected(peer), asyncio.TaskGroup() as group:
             group.create_task(peer.far.ask("receive", into=str(into)))
             uploaded = await peer.near.ask("upload", path=str(payload), into=str(into))
         assert (into / payload.name).stat().st_size == size
@@ -80,16 +102,12 @@ def _theirs(peer: Pair, folder: Path, payload: Path) -> dict[str, _Turn]:
         return size / 1e6 / float(uploaded["seconds"])
 
     async def send() -> float:
-        sent = await peer.near.ask("send", path=str(payload))
+        async with connected(peer):
+            sent = await peer.near.ask("send", path=str(payload))
         assert sent["bytes"] == size
         return size / 1e6 / float(sent["seconds"])
 
     return {_THEIR_UP: upload, _THEIR_DOWN: send}
-
-
-async def _rate(answer: Awaitable[dict[str, float]]) -> float:
-    found = await answer
-    return found["bytes"] / 1e6 / found["seconds"]
 
 
 def _package(folder: Path, payload: Path, what: str) -> Path:
@@ -112,9 +130,9 @@ def _section(size: int, values: dict[str, tuple[float, ...]], notes: list[str]) 
     return Section(
         "Throughput",
         "MB/s",
-        f"One file of {size / 2**20:.0f} MiB of random bytes through one data channel between two"
-        " processes, until the receiver has said that it has it whole. Ours from the request to"
-        " the verified file under its name. sleap-rtc 0.0.7 with its own code: its client's"
+        f"One file of {size // _MIB} MiB of random bytes through one data channel between two"
+        " processes, on a fresh connection each time, until the receiver has said that it has it"
+        " whole. Ours from the request to the verified file under its name. sleap-rtc 0.0.7 with its own code: its client's"
         " `upload_file` to its worker's `FileManager` (writes and hashes), and its worker's"
         " `FileManager.send_file` to an end that only counts. aiortc alone: 64 KiB messages from"
         " memory, held at 2 MiB by `bufferedamountlow`, to an end that only counts.",

@@ -23,6 +23,7 @@ class ClientEnd:
 
     def __init__(self, stack: contextlib.AsyncExitStack) -> None:
         self._stack = stack
+        self._visit = contextlib.AsyncExitStack()
         self._connection: WorkerConnection | None = None
         self._archives: dict[str, PackedArchive] = {}
 
@@ -41,10 +42,17 @@ class ClientEnd:
         return {"seconds": seconds}
 
     async def stay(self) -> Answer:
-        """Connects for everything that follows."""
-        self._connection = await self._stack.enter_async_context(
+        """Connects for everything that follows, until `leave`."""
+        self._visit = await self._stack.enter_async_context(contextlib.AsyncExitStack())
+        self._connection = await self._visit.enter_async_context(
             WorkerConnection.open(self._session, self._identity)
         )
+        return {}
+
+    async def leave(self) -> Answer:
+        """Says goodbye to the worker."""
+        self._connection = None
+        await self._visit.aclose()
         return {}
 
     async def pack(self, folder: str) -> Answer:
@@ -115,6 +123,7 @@ async def main() -> None:
                 "know": end.know,
                 "connect": end.connect,
                 "stay": end.stay,
+                "leave": end.leave,
                 "pack": end.pack,
                 "run": end.run,
                 "upload": end.upload,

@@ -71,7 +71,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """A line on standard error."""
-        print(one_line(text), file=sys.stderr, flush=True)
+        line = plain(text).replace("\n", " ").replace("\r", " ")
+        print(line[:_MOST], file=sys.stderr, flush=True)
 
     def start_logging(self, usual: int) -> None:
         """Sends the program's log to standard error.
@@ -81,6 +82,7 @@ class Console:
         """
         levels = {-1: logging.ERROR, 0: usual, 1: logging.INFO, 2: logging.DEBUG}
         handler = _ToStderr()
+        handler.setLevel(levels[self.verbosity])  # some loggers have a level of their own
         handler.setFormatter(_Lines(tracebacks=self.verbosity >= 2))
         root = logging.getLogger()
         root.handlers[:] = [handler]

@@ -1,7 +1,10 @@
-"""`demo`: a worker and a client of its own, a real training, and a verified result."""
+"""`demo`: a worker, a client and a job on this machine alone, in some ten seconds."""
 
 import asyncio
 import contextlib
+import os
+import signal
+import subprocess
 import sys
 import tempfile
 from argparse import Namespace
@@ -10,99 +13,139 @@ from pathlib import Path
 
 import msgspec
 
-from fsm_worker.cli.console import Console
-from fsm_worker.cli.ending import report_ending, report_leave
+from fsm_worker.cli.console import Console, one_line
+from fsm_worker.cli.ending import report_ending
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
 from fsm_worker.cli.package import Source, job_id
 from fsm_worker.cli.results import output_folder
 from fsm_worker.cli.session import Client, Target
-from fsm_worker.cli.submit import Done, Order, submit
+from fsm_worker.cli.submit import Order, submit
+from fsm_worker.cli.watching import Done
+from protocol.lifecycle import Outcome
 from protocol.proof import SessionString
 
-#: Seconds that the worker may take to begin, and to leave.
-PATIENCE = 30.0
-_EPOCHS = 20
+_EPOCHS = 24
+#: Seconds until the worker must have printed its line, and must have ended.
+_START, _END = 30.0, 15.0
 
 
-class _Ready(msgspec.Struct):
-    """The line that a worker prints when it can be reached."""
+class _Ready(msgspec.Struct, tag_field="type", tag="ready"):
+    """What the worker prints first."""
 
-    type: str
-    session: str = ""
+    session: str
+
+
+class _Said(msgspec.Struct):
+    """Something else that it prints."""
 
 
 def run(options: Namespace, console: Console) -> ExitCode:
     """Runs the command."""
-    job = job_id("demo")
-    output = output_folder(options.output, job)
     with contextlib.ExitStack() as stack:
-        if options.state is None:
-            folder = tempfile.TemporaryDirectory(prefix="fsm-worker-demo-")
-            state = Path(stack.enter_context(folder))
-        else:
-            state = options.state
-        done = asyncio.run(demo(job, output, state, console, pace=options.pace))
+        folder = options.state
+        if folder is None:
+            folder = Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="fsm-demo-", ignore_cleanup_errors=True)
+                )
+            )
+        done = asyncio.run(_show(options, console, folder))
     if done.ending is None:
-        return report_leave(console, job)
-    return report_ending(console, done.ending, fetched=done.fetched, losses=done.losses)
+        raise CommandFailed(ExitCode.CANCELLED, "the demo was left, and its worker stopped")
+    code = report_ending(console, done.ending, fetched=done.fetched, losses=done.losses)
+    if done.ending.outcome is Outcome.SUCCEEDED:
+        _check(done)
+        console.say("the worker has stopped; nothing of the demo is left but the results")
+    return code
 
 
-async def demo(job: str, output: Path, state: Path, console: Console, *, pace: float) -> Done:
-    """Starts a worker, has the digits trained by it, and ends it.
+def _check(done: Done) -> None:
+    losses = done.losses
+    if losses is None or losses.first_loss is None or not losses.history:
+        raise CommandFailed(ExitCode.FAILED, "the demo heard of no loss: please report this")
+    if losses.history[-1] >= losses.first_loss:
+        raise CommandFailed(ExitCode.FAILED, "the loss did not fall: please report this")
+    if done.fetched is None:
+        raise CommandFailed(ExitCode.FAILED, "the demo got no results: please report this")
 
-    Args:
-        job: the id to use.
-        output: where the results go.
-        state: folder of the worker's and the client's state.
-        console: prints.
-        pace: seconds that an epoch takes at least.
 
-    Raises:
-        CommandFailed: the worker does not begin, or does not leave as it should.
-    """
-    client = Client(console, state / "client", stun="off")
-    order = Order(source=Source(epochs=_EPOCHS, pace=pace), job=job, name="digits", output=output)
-    console.say("starting a worker on this machine (127.0.0.1 only)")
-    async with _a_worker(state) as session:
+async def _show(options: Namespace, console: Console, folder: Path) -> Done:
+    job = job_id("demo")
+    order = Order(
+        source=Source(epochs=_EPOCHS, pace=options.pace),
+        job=job,
+        name="the digits example",
+        output=output_folder(options.output, job),
+    )
+    console.say("starting a worker on 127.0.0.1 …")
+    async with _worker(folder) as session:
+        client = Client(console, folder / "client", stun="off")
         return await submit(order, client, Target(SessionString.decode(session), session))
 
 
 @contextlib.asynccontextmanager
-async def _a_worker(state: Path) -> AsyncIterator[str]:
-    """A worker in a process of its own; gives its session string, and ends it afterwards."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "fsm_worker", "worker", "--json",
-        "--listen", "127.0.0.1:0", "--state", str(state), "--name", "demo", "--stun", "off",
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the client: it ends the worker by itself
-    )  # fmt: skip
+async def _worker(folder: Path) -> AsyncIterator[str]:
+    """A worker in a process of its own; gives its session string, and ends it.
+
+    Raises:
+        CommandFailed: it did not start, or did not end as it should.
+    """
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    words = folder / "worker.stderr"
+    with words.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "fsm_worker", "worker", "--json", "--name", "demo"),
+            *("--listen", "127.0.0.1:0", "--stun", "off", "--state", str(folder)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={k: v for k, v in os.environ.items() if not k.startswith("FSM_WORKER_")},
+            start_new_session=True,  # Ctrl-C is for the client; the worker is told by us
+        )
+    left = True
     try:
-        yield await _session_of(process)
+        yield await _session(process, words)
+        left = False
     finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                left = await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise CommandFailed(ExitCode.FAILED, "the worker did not leave when asked") from None
-    if left != 0:
-        raise CommandFailed(ExitCode.FAILED, f"the worker ended with exit code {left}")
+        code = await _end(process, at_once=left)
+        if code != 0 and not left:
+            raise CommandFailed(
+                ExitCode.FAILED, f"the worker ended with {code}: {_last_line(words)}"
+            )
 
 
-async def _session_of(process: asyncio.subprocess.Process) -> str:
+async def _session(process: asyncio.subprocess.Process, words: Path) -> str:
     if process.stdout is None:
-        raise CommandFailed(ExitCode.FAILED, "the worker's output can't be read")
-    try:
-        async with asyncio.timeout(PATIENCE):
+        raise TypeError("the worker was started without a pipe")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_START):
             async for line in process.stdout:
-                said = msgspec.json.decode(line, type=_Ready)
-                if said.type == "ready":
-                    return said.session
-    except TimeoutError:
-        raise CommandFailed(
-            ExitCode.NO_WORKER, f"the worker did not begin within {PATIENCE:.0f} s"
-        ) from None
-    raise CommandFailed(ExitCode.NO_WORKER, "the worker ended before it began: see its lines above")
+                with contextlib.suppress(msgspec.DecodeError):
+                    return msgspec.json.decode(line, type=_Ready).session
+    raise CommandFailed(ExitCode.NO_WORKER, f"the worker did not start: {_last_line(words)}")
+
+
+async def _end(process: asyncio.subprocess.Process, *, at_once: bool) -> int:
+    """Asks it to leave; harder each time that it does not."""
+    asks = [signal.SIGTERM] * 3
+    if at_once:
+        for number in asks:
+            _send(process, number)
+    for number in [*asks, signal.SIGKILL]:
+        _send(process, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END):
+                await process.communicate()
+                break
+    return await process.wait()
+
+
+def _send(process: asyncio.subprocess.Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def _last_line(words: Path) -> str:
+    lines = words.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = [line for line in lines if line.strip()]
+    return one_line(said[-1]) if said else "it said nothing"

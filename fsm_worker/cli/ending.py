@@ -7,6 +7,7 @@ from fsm_worker.cli.losses import Losses
 from fsm_worker.cli.parsers import PROG
 from fsm_worker.cli.results import Fetched
 from fsm_worker.cli.view import OUTCOMES
+from protocol.errors import ErrorCode
 from protocol.lifecycle import Outcome
 from protocol.messages import Problem
 
@@ -62,7 +63,9 @@ def report_ending(
         return code
     words = f"{ending.job} {OUTCOMES[ending.outcome]}"
     if ending.outcome in _NEXT:
-        console.warn(f"{words}: {_NEXT[ending.outcome]}")
+        leaving = any(problem.code is ErrorCode.WORKER_LEAVING for problem in ending.problems)
+        todo = _NEXT[Outcome.WORKER_STOPPED if leaving else ending.outcome]
+        console.warn(f"{words}: {todo}")
         for line in ending.tail if ending.outcome is not Outcome.REJECTED else ():
             console.warn(f"  | {line}")
     else:

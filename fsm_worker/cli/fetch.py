@@ -38,6 +38,4 @@ async def _fetch(client: Client, target: Target, folder: Path) -> Fetched:
             ) as connection:
                 return await fetch_results(connection, target.job, folder)
         except ConnectionOver as error:
-            raise CommandFailed(
-                exit_code_for(error), f"{sentence_for(error)}; {again}"
-            ) from error
+            raise CommandFailed(exit_code_for(error), f"{sentence_for(error)}; {again}") from error

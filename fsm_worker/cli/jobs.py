@@ -4,10 +4,6 @@ import asyncio
 import time
 from argparse import Namespace
 
-from rich.console import Console as Terminal
-from rich.table import Table
-from rich.text import Text
-
 from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.durations import amount
 from fsm_worker.cli.exit_codes import ExitCode
@@ -39,15 +35,10 @@ def _show(jobs: tuple[JobSnapshot, ...]) -> None:
     if not jobs:
         print("no job of yours is on this worker")
         return
-    terminal = Terminal(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in _COLUMNS:
-        table.add_column(column, no_wrap=True, overflow="fold")
-    rows = [_row(job) for job in jobs]
+    rows = [_COLUMNS, *(_row(job) for job in jobs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    # A pipe has no width: nothing is cut there.
-    terminal.print(table, width=None if terminal.is_terminal else 500, crop=False)
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def _row(job: JobSnapshot) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A watched job on a terminal: its output scrolls, and below it bars move."""
 
+import math
 import time
 from types import TracebackType
 from typing import Self
@@ -179,7 +180,10 @@ class LiveView:
         return row
 
     def _picture(self) -> str:
-        return sparkline(list(self._losses.history), _PICTURE)
+        losses = list(self._losses.history)
+        if losses and min(losses) > 0:
+            losses = [math.log(loss) for loss in losses]  # they fall by factors, not by steps
+        return sparkline(losses, _PICTURE)
 
 
 def _clipped(text: str, style: str = "") -> Text:

@@ -82,9 +82,7 @@ async def submit(order: Order, client: Client, worker: Target) -> Done:
         ProtocolError: the worker refuses.
     """
     target = replace(worker, job=order.job)
-    plan = Plan(
-        target=target, output=order.output, only_accepted=order.detach, unasked=_UNASKED
-    )
+    plan = Plan(target=target, output=order.output, only_accepted=order.detach, unasked=_UNASKED)
     console = client.console
     with (
         tempfile.TemporaryDirectory(prefix="fsm-worker-", ignore_cleanup_errors=True) as folder,

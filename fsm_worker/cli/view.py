@@ -36,6 +36,8 @@ OUTCOMES = {
 def state_line(message: JobSnapshot | JobStateChanged) -> str:
     """A job's state in words; empty for one that has ended."""
     text = STATES.get(message.state, "")
+    if message.state is JobState.COLLECTING and message.outcome is Outcome.CANCELLED:
+        return "throwing away what it made"
     if message.state is JobState.RUNNING and message.stages > 1:
         text += f" stage {message.stage + 1} of {message.stages}"
     return text

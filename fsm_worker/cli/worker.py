@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from fsm_worker.cli.addresses import (
     Server,
+    bracketed,
     ice_servers,
     is_loopback,
     own_address,
@@ -22,12 +23,12 @@ from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
 from fsm_worker.cli.parsers import PROG
 from fsm_worker.machines.world import THE_SERVER
 from fsm_worker.seams.signaling_socket import SignalingUnreachable
+from fsm_worker.services.nvml import GpuDriverFailed
 from fsm_worker.settings import WorkerSettings
 from fsm_worker.signaling.server import CannotListen, SignalingServer
 from fsm_worker.worker_class import RTCWorkerClient
 from protocol.lifecycle import SignallingState
 from protocol.proof import SessionString
-from protocol.signaling import IceServer
 from protocol.table import MachineName
 
 _LEAVING = (
@@ -51,9 +52,10 @@ def run(options: Namespace, console: Console) -> ExitCode:
 
 async def _serve(config: Config, console: Console) -> ExitCode:
     async with _signaling(config) as server:
+        worker = _Worker(config, console, server)
+        worker.handle_signals()
+        await asyncio.to_thread(worker.look_at_gpu)
         try:
-            worker = _Worker(config, console, server)
-            worker.handle_signals()
             await worker.run_worker(
                 None, server.base, server.port, config["room"] or None, config["token"] or None
             )
@@ -65,15 +67,30 @@ async def _serve(config: Config, console: Console) -> ExitCode:
     return ExitCode.DONE
 
 
+@contextlib.asynccontextmanager
+async def _signaling(config: Config) -> AsyncIterator[Server]:
+    """The signaling server that is named, or one of our own."""
+    if config["signaling"]:
+        yield parse_signaling(config["signaling"])
+        return
+    listen = parse_listen(config["listen"])
+    try:
+        async with SignalingServer(listen.host, listen.port) as own:
+            yield parse_signaling(own.ws_url)
+    except CannotListen as error:
+        raise CommandFailed(ExitCode.USAGE, str(error)) from error
+
+
 class _Worker(RTCWorkerClient):
     """A worker that tells its operator what it does."""
 
     def __init__(self, config: Config, console: Console, server: Server) -> None:
         self._console = console
         self._asked = 0
+        self._gpu = "no GPU"
         listen = parse_listen(config["listen"])
         self._advertised = config["signaling"] or str(
-            server._replace(base=f"ws://{_bracketed(own_address(listen.host))}")
+            server._replace(base=f"ws://{bracketed(own_address(listen.host))}")
         )
         super().__init__(
             gpu_id=int(config["gpu"]),
@@ -86,6 +103,14 @@ class _Worker(RTCWorkerClient):
                 ready=self._ready,
             ),
         )
+
+    def look_at_gpu(self) -> None:
+        """Finds out what to say of the GPU; blocking, since the driver may sleep."""
+        try:
+            if self.gpu_model:
+                self._gpu = f"{self.gpu_model}, {self.gpu_memory_mb} MiB"
+        except GpuDriverFailed as error:
+            self._gpu = error.sentence
 
     def terminate(self) -> None:
         """Leaves, and says so, also to who wants it quiet."""
@@ -107,7 +132,18 @@ class _Worker(RTCWorkerClient):
             submit=line,
             reachable=not is_loopback(host),
         )
-        gpu = f"{self.gpu_model}, {self.gpu_memory_mb} MiB" if self.gpu_model else "no GPU"
-        self._console.say(f"worker {self.settings.name} ({gpu}). Submit to it with this line:")
+        name = self.settings.name
+        self._console.say(f"worker {name} ({self._gpu}). Submit to it with this line:")
         self._console.show(line)
         self._console.say(_reach(host, session.url))
+
+
+def _reach(host: str, url: str) -> str:
+    """Who can use that line."""
+    if not is_loopback(host):
+        return f"It works wherever {url} can be reached."
+    return (
+        "Only this machine reaches that address. For others, give --listen ADDR:PORT with an "
+        "address of this machine in the same network or VPN (0.0.0.0 takes all), or --signaling "
+        "wss://… with a server of your own."
+    )
