@@ -353,7 +353,7 @@ def lint(table: Table[Any, Any]) -> None:
     ):
         reached |= more
     lost = sorted(state.value for state in members - reached)
-    _need(not lost, table, f"no rows lead to {lost}")
+    _need(not lost, table, f"no rows lead to {lost}{_gaps(ids)}")
     leaving = {
         source
         for row in table.rows
@@ -365,6 +365,14 @@ def lint(table: Table[Any, Any]) -> None:
         table,
         f"declared final {sorted(table.final)}, but no row leaves {sorted(members - leaving)}",
     )
+
+
+def _gaps(ids: Sequence[str]) -> str:
+    """Which numbers the rows' ids skip: the first thing to look at when a state is out of reach."""
+    prefix = ids[0].rstrip("0123456789")
+    numbers = {int(row.removeprefix(prefix)) for row in ids}
+    skipped = [f"{prefix}{n}" for n in range(1, max(numbers)) if n not in numbers]
+    return f"; there is no row {', '.join(skipped)}" if skipped else ""
 
 
 def _exclusive(one: Row, other: Row) -> bool:
