@@ -133,10 +133,10 @@ def _section(size: int, values: dict[str, tuple[float, ...]], notes: list[str]) 
         f"One file of {size // _MIB} MiB of random bytes through one data channel between two"
         " processes, on a fresh connection each time, until the receiver has said that it has it"
         " whole. Ours from the request to the verified file under its name. sleap-rtc 0.0.7 with"
-        " its own code: its client's"
-        " `upload_file` to its worker's `FileManager` (writes and hashes), and its worker's"
-        " `FileManager.send_file` to an end that only counts. aiortc alone: 64 KiB messages from"
-        " memory, held at 2 MiB by `bufferedamountlow`, to an end that only counts.",
+        " its own code: its client's `upload_file` to its worker's `FileManager` (writes and"
+        " hashes), and its worker's `FileManager.send_file` to an end that only counts. aiortc"
+        " alone: 64 KiB messages from memory, held at 2 MiB by `bufferedamountlow`, to an end that"
+        " only counts.",
         (
             Line(up, sample("sleap-rtc `upload_file`", _THEIR_UP)),
             Line(down, sample("sleap-rtc `send_file`, counted", _THEIR_DOWN)),

@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 
-from fsm_worker.cli.console import Console
+from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.ending import report_ending, report_leave
 from fsm_worker.cli.exit_codes import ExitCode
 from fsm_worker.cli.interrupts import Interrupts
@@ -11,6 +11,8 @@ from fsm_worker.cli.results import output_folder
 from fsm_worker.cli.session import Client
 from fsm_worker.cli.views import can_ask, view_for
 from fsm_worker.cli.watching import Done, Plan, watch
+from fsm_worker.client.connection import WorkerConnection
+from protocol.messages import JobSnapshot
 
 
 def run(options: Namespace, console: Console) -> ExitCode:
@@ -25,14 +27,13 @@ def run(options: Namespace, console: Console) -> ExitCode:
 
 
 async def _attach(client: Client, plan: Plan) -> Done:
+    async def begin(connection: WorkerConnection) -> JobSnapshot:
+        snapshot = await connection.attach(plan.target.job)
+        client.remember(plan.target, one_line(snapshot.name, 100))
+        return snapshot
+
     with (
         view_for(client.console) as view,
         Interrupts(view.ask, interactive=can_ask(client.console)) as interrupts,
     ):
-        return await watch(
-            plan,
-            client,
-            view,
-            interrupts,
-            lambda connection: connection.attach(plan.target.job),
-        )
+        return await watch(plan, client, view, interrupts, begin)

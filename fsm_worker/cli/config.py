@@ -168,7 +168,8 @@ def load(
         try:
             values[key.name] = Value(key.check(text), origin)
         except ValueError as error:
-            raise CommandFailed(ExitCode.USAGE, f"{origin}: {key.name}: {error}") from None
+            where = f"{origin}: {key.name}" if origin == str(path) else origin
+            raise CommandFailed(ExitCode.USAGE, f"{where}: {error}") from None
     config = Config(values)
     if bool(config["room"]) != bool(config["token"]):
         raise CommandFailed(ExitCode.USAGE, "a room and its token belong together: give both")

@@ -16,6 +16,7 @@ import msgspec
 from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.ending import report_ending
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
+from fsm_worker.cli.interrupts import Interrupts
 from fsm_worker.cli.package import Source, job_id
 from fsm_worker.cli.results import output_folder
 from fsm_worker.cli.session import Client, Target
@@ -35,10 +36,6 @@ class _Ready(msgspec.Struct, tag_field="type", tag="ready"):
     session: str
 
 
-class _Said(msgspec.Struct):
-    """Something else that it prints."""
-
-
 def run(options: Namespace, console: Console) -> ExitCode:
     """Runs the command."""
     with contextlib.ExitStack() as stack:
@@ -51,12 +48,16 @@ def run(options: Namespace, console: Console) -> ExitCode:
             )
         done = asyncio.run(_show(options, console, folder))
     if done.ending is None:
-        raise CommandFailed(ExitCode.CANCELLED, "the demo was left, and its worker stopped")
+        raise _left()
     code = report_ending(console, done.ending, fetched=done.fetched, losses=done.losses)
     if done.ending.outcome is Outcome.SUCCEEDED:
         _check(done)
         console.say("the worker has stopped; nothing of the demo is left but the results")
     return code
+
+
+def _left() -> CommandFailed:
+    return CommandFailed(ExitCode.CANCELLED, "the demo was left, and its worker stopped")
 
 
 def _check(done: Done) -> None:
@@ -78,6 +79,14 @@ async def _show(options: Namespace, console: Console, folder: Path) -> Done:
         output=output_folder(options.output, job),
     )
     console.say("starting a worker on 127.0.0.1 …")
+    with (
+        Interrupts(lambda _question: None, interactive=False) as interrupts,
+        interrupts.instead(_left),
+    ):
+        return await _carry_out(order, console, folder)
+
+
+async def _carry_out(order: Order, console: Console, folder: Path) -> Done:
     async with _worker(folder) as session:
         client = Client(console, folder / "client", stun="off")
         return await submit(order, client, Target(SessionString.decode(session), session))

@@ -10,7 +10,7 @@ from fsm_worker.cli.interrupts import Interrupts
 from fsm_worker.cli.parsers import PROG
 from fsm_worker.cli.results import Fetched, fetch_results, output_folder
 from fsm_worker.cli.session import Client, Target
-from fsm_worker.cli.views import view_for
+from fsm_worker.cli.views import files_to, view_for
 from fsm_worker.client.connection import ConnectionOver
 
 
@@ -33,9 +33,7 @@ async def _fetch(client: Client, target: Target, folder: Path) -> Fetched:
         interrupts.instead(lambda: CommandFailed(ExitCode.CANCELLED, f"interrupted; {again}")),
     ):
         try:
-            async with client.connected(
-                target, watch=lambda moved: view.moved("downloading", moved.done, moved.size)
-            ) as connection:
+            async with client.connected(target, watch=files_to(view)) as connection:
                 return await fetch_results(connection, target.job, folder)
         except ConnectionOver as error:
             raise CommandFailed(exit_code_for(error), f"{sentence_for(error)}; {again}") from error

@@ -58,12 +58,20 @@ class Follower:
         connection: to its worker.
         job: its id.
         view: shows it.
+        arrived: is called when the worker has the whole package, or will not get it.
     """
 
-    def __init__(self, connection: WorkerConnection, job: str, view: View) -> None:
+    def __init__(
+        self,
+        connection: WorkerConnection,
+        job: str,
+        view: View,
+        arrived: Callable[[], None] = lambda: None,
+    ) -> None:
         self._connection = connection
         self._job = job
         self._view = view
+        self._arrived = arrived
         self._state = JobState.NEW
         self._ending: Ending | None = None
         self._lines = LogLines()
@@ -80,6 +88,8 @@ class Follower:
         """Takes the job's state."""
         self._state = message.state
         self._view.state(message)
+        if message.state not in _ARRIVING:
+            self._arrived()
         if message.state in FINAL:
             self._ending = Ending(
                 self._job, message.state, message.outcome, message.problems, message.results

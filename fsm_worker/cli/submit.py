@@ -82,15 +82,22 @@ async def submit(order: Order, client: Client, worker: Target) -> Done:
         ProtocolError: the worker refuses.
     """
     target = replace(worker, job=order.job)
-    plan = Plan(target=target, output=order.output, only_accepted=order.detach, unasked=_UNASKED)
+    folder = tempfile.TemporaryDirectory(prefix="fsm-worker-", ignore_cleanup_errors=True)
+    plan = Plan(
+        target=target,
+        output=order.output,
+        only_accepted=order.detach,
+        uploaded=folder.cleanup,  # so that little is left where this process is killed later
+        unasked=_UNASKED,
+    )
     console = client.console
     with (
-        tempfile.TemporaryDirectory(prefix="fsm-worker-", ignore_cleanup_errors=True) as folder,
+        folder as where,
         view_for(console) as view,
         Interrupts(view.ask, interactive=can_ask(console)) as interrupts,
     ):
         with interrupts.instead(lambda: CommandFailed(ExitCode.CANCELLED, _UNASKED)):
-            archive = await make_package(order.source, Path(folder), view.moved)
+            archive = await make_package(order.source, Path(where), view.moved)
 
         async def begin(connection: WorkerConnection) -> JobSnapshot:
             snapshot = await connection.submit(

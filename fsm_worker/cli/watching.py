@@ -13,8 +13,8 @@ from fsm_worker.cli.parsers import PROG
 from fsm_worker.cli.results import Fetched, fetch_results
 from fsm_worker.cli.session import Client, Target
 from fsm_worker.cli.view import View
+from fsm_worker.cli.views import files_to
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
-from fsm_worker.services.file_manager import Moved
 from protocol.messages import JobSnapshot
 
 
@@ -27,6 +27,7 @@ class Plan:
         output: where results go; None leaves them on the worker.
         log: the job's whole output is wanted.
         only_accepted: leave once the worker has read and accepted the package.
+        uploaded: is called when the worker has the whole package; perhaps more than once.
         unasked: what an interruption means before the job was reached.
     """
 
@@ -34,6 +35,7 @@ class Plan:
     output: Path | None = None
     log: bool = True
     only_accepted: bool = False
+    uploaded: Callable[[], None] = lambda: None
     unasked: str = "interrupted"
 
 
@@ -72,9 +74,7 @@ async def watch(
     watching = _Watching(plan, view, interrupts, begin)
     try:
         with interrupts.instead(watching.interrupted):
-            async with client.connected(
-                plan.target, watch=lambda moved: _show(view, moved)
-            ) as connection:
+            async with client.connected(plan.target, watch=files_to(view)) as connection:
                 return await watching.go(connection)
     except ConnectionOver as error:
         raise CommandFailed(
@@ -101,7 +101,7 @@ class _Watching:
     async def go(self, connection: WorkerConnection) -> Done:
         plan = self._plan
         snapshot = await self._begin(connection)
-        follower = Follower(connection, plan.target.job, self._view)
+        follower = Follower(connection, plan.target.job, self._view, plan.uploaded)
         try:
             with self._interrupts.wishes() as wishes:
                 follower.see(snapshot)
@@ -132,7 +132,3 @@ class _Watching:
             "interrupted: the job has ended, and its results are still on the worker; get them "
             f"with `{PROG} fetch {self._plan.target.job}`",
         )
-
-
-def _show(view: View, moved: Moved) -> None:
-    view.moved("downloading" if moved.incoming else "uploading", moved.done, moved.size)

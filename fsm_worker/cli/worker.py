@@ -6,8 +6,6 @@ from argparse import Namespace
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from fsm_worker.cli.addresses import (
     Server,
     bracketed,
@@ -88,16 +86,20 @@ class _Worker(RTCWorkerClient):
         self._console = console
         self._asked = 0
         self._gpu = "no GPU"
-        listen = parse_listen(config["listen"])
-        self._advertised = config["signaling"] or str(
-            server._replace(base=f"ws://{bracketed(own_address(listen.host))}")
-        )
+        self._announced = False
+        public = server
+        if not config["signaling"]:
+            # Where it listens on every address, others need another one than we do.
+            host = own_address(parse_listen(config["listen"]).host)
+            public = Server(f"ws://{bracketed(host)}", host, server.port)
+        self._reach = _reach(public, own=not config["signaling"])
         super().__init__(
             gpu_id=int(config["gpu"]),
             settings=WorkerSettings(
                 state=Path(config["state"]).expanduser() / "worker",
                 name=config["name"],
-                ice_servers=ice_servers(config["stun"], parse_signaling(self._advertised).host),
+                public_url=str(public),
+                ice_servers=ice_servers(config["stun"], public.host),
                 sleap_nn=Path(config["sleap_nn"]).expanduser() if config["sleap_nn"] else None,
                 say=console.say,
                 ready=self._ready,
@@ -121,29 +123,29 @@ class _Worker(RTCWorkerClient):
         super().terminate()
 
     def _ready(self, session: SessionString) -> None:
-        """Shows the way here; on every address, others need another one than we do."""
-        session = replace(session, url=self._advertised)
-        host = parse_signaling(session.url).host
-        line = f"{PROG} submit --session {session.encode()} --example digits"
-        self._console.emit(
-            "ready",
-            session=session.encode(),
-            url=session.url,
-            submit=line,
-            reachable=not is_loopback(host),
-        )
+        """Shows the way here, once: it stays true when the worker registers again."""
+        if self._announced:
+            return
+        self._announced = True
+        text = session.encode()
+        line = f"{PROG} submit --session {text} --example digits"
+        reachable = not is_loopback(parse_signaling(session.url).host)
+        self._console.emit("ready", session=text, url=session.url, submit=line, reachable=reachable)
         name = self.settings.name
         self._console.say(f"worker {name} ({self._gpu}). Submit to it with this line:")
         self._console.show(line)
-        self._console.say(_reach(host, session.url))
+        self._console.say(self._reach)
 
 
-def _reach(host: str, url: str) -> str:
+def _reach(server: Server, *, own: bool) -> str:
     """Who can use that line."""
-    if not is_loopback(host):
-        return f"It works wherever {url} can be reached."
+    if not is_loopback(server.host):
+        unsafe = "; without TLS, so use it in a network that you trust" if own else ""
+        return f"It works on machines that reach {server.host}, TCP port {server.port}{unsafe}."
+    if not own:
+        return "It works on this machine only: its signaling server is on loopback."
     return (
-        "Only this machine reaches that address. For others, give --listen ADDR:PORT with an "
-        "address of this machine in the same network or VPN (0.0.0.0 takes all), or --signaling "
-        "wss://… with a server of your own."
+        "It works on this machine only. For others, give --listen ADDR:PORT with an address of "
+        "this machine in the same network or VPN (0.0.0.0 takes all), or --signaling wss://HOST "
+        "with a server of your own."
     )

@@ -20,8 +20,8 @@ DIALS = "Dial Timer(redial)"
 CASES = (
     # It dials until a link is up, and again whenever one is lost.
     case("K0", "new", e.Started(), "detached", f"{DIALS} Timer(session)", dialled=1),
-    case("K1", "detached attached", LINK_2, "attached", "HoldOutbox", HELD,
-         link="l-2", generation=2),
+    case("K1", "detached attached", LINK_2, "attached", "HoldOutbox", {"link": "l-1"},
+         key="Kw", link="l-2", generation=2, peer="w-1"),
     case("K3", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
          f"{DIALS} Timer(session)", {**HELD, "welcomed": True}, link="", dialled=2),
     # One that was never let in waits before it tries again: the worker may be refusing it.

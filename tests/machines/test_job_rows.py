@@ -185,8 +185,8 @@ CASES = (
     case("J35", "running", BROKEN, "collecting", COLLECT,
          outcome=Outcome.FAILED, problems=problem(E.SETUP_FAILED, "no room")),
     # Stop finishes the batch and keeps the model; so does the wall-clock limit.
-    case("J36", "running", STOP, "stopping", ASK, why=Why.STOP),
-    case("J37", "running", Timer.WALL, "stopping", ASK, why=Why.WALL),
+    case("J36", "running", STOP, "stopping", ASK, {"step": 2}, why=Why.STOP, step=0),
+    case("J37", "running", Timer.WALL, "stopping", ASK, {"step": 2}, why=Why.WALL, step=0),
     # Cancel throws away, also while it stops; so does a worker that ends.
     case("J38", "running", e.WorkerStopping(), "cancelling", TERM, why=Why.WORKER),
     case("J39", "running stopping", CANCEL, "cancelling", TERM, why(Why.STOP), why=Why.CANCEL),

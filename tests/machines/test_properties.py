@@ -59,12 +59,13 @@ RESTS: set[tuple[MachineName, Any]] = {
     *((M.SENDING, state) for state in SendingState),  # its results have a timer
 }
 
-some = st.integers(0, 2**16)
+some = st.integers(0, 999)
 who = st.sampled_from(KEYS)
 job_ids = st.sampled_from(JOBS)
+which = st.integers(0, 5)  # a job; every other time the one on the slot, if there is one
 
 settings.register_profile(
-    "ordinary", derandomize=True, deadline=None, database=None, max_examples=150,
+    "ordinary", derandomize=True, deadline=None, database=None, max_examples=400,
     stateful_step_count=50, report_multiple_bugs=False,
 )  # fmt: skip
 settings.register_profile(
@@ -112,6 +113,10 @@ class WorkerMachine(RuleBasedStateMachine):
                 return session.facts.link, session.subject
         return "", ""
 
+    def job(self, which: int) -> str:
+        slot: str = self.p.facts(M.WORKER, THE_WORKER).slot
+        return slot if which > 2 and slot else JOBS[which % 3]
+
     def snapshot(self) -> dict[Address, tuple[Any, Any]]:
         return {
             (name, subject): (instance.state, instance.facts)
@@ -144,7 +149,7 @@ class WorkerMachine(RuleBasedStateMachine):
                 self.feed(M.SIGNALLING, THE_SERVER, event)
             for key in KEYS[:prepared]:
                 self.connects(key)
-            self.hands_a_job_in("alice", JOBS[0], 0.0)
+            self.runs_a_job("alice", JOBS[0], 0.0)
 
     @now_and_then
     @rule(
@@ -312,11 +317,14 @@ class WorkerMachine(RuleBasedStateMachine):
             assert self.p.facts(M.JOB, job) == facts
 
     @rule(
-        key=who,
-        job=job_ids,
+        which=which,
+        other=st.integers(0, 8),
         kind=st.sampled_from([m.Stop, m.Cancel, m.Attach, m.LogGet, m.Fetch]),
     )
-    def asks(self, key: str, job: str, kind: Any) -> None:
+    def asks(self, which: int, other: int, kind: Any) -> None:
+        """The owner mostly, and anybody else."""
+        job = self.job(which)
+        key = KEYS[other] if other < len(KEYS) else self.submitted.get(job, ("alice",))[0]
         link, session = self.place_of(key)
         if not link:
             return
@@ -329,7 +337,9 @@ class WorkerMachine(RuleBasedStateMachine):
             assert codes == [ErrorCode.UNKNOWN_JOB]
             assert self.unchanged(before, job), "another's job was moved"
             return
-        assert answers, f"{kind.__name__} of one's own job is answered"
+        state = before.get((M.RESULTS, job), (None, None))[0]
+        if kind is not m.Fetch or state is not ResultsState.DELIVERING:  # it was offered before
+            assert answers, f"{kind.__name__} of one's own job is answered"
         state = before[M.JOB, job][0]
         if state in ENDED:
             assert self.p.facts(M.JOB, job) == before[M.JOB, job][1]
@@ -348,7 +358,13 @@ class WorkerMachine(RuleBasedStateMachine):
             file = f"{session}/{self.transfers}"
             self.gives((M.RECEIVING, file, f.OpenIncoming), e.ChunksCompleted())
             self.gives((M.RECEIVING, file, f.VerifyIncoming), e.DigestMatched())
-            self.job_goes_on(job, 1)
+            self.job_goes_on(JOBS.index(job), 1)
+
+    @rule(key=who, job=job_ids, limit=st.sampled_from([0.0, 60.0]))
+    def runs_a_job(self, key: str, job: str, limit: float) -> None:
+        self.worker_goes_on()
+        self.hands_a_job_in(key, job, limit)
+        self.job_goes_on(JOBS.index(job), 1)
 
     @rule(job=job_ids, need=st.booleans())
     def takes_its_results(self, job: str, need: bool) -> None:
@@ -495,7 +511,7 @@ class WorkerMachine(RuleBasedStateMachine):
                 problem = m.Problem(code=ErrorCode.SCRIPT_REFUSED, sentence="no", line=1)
                 if other:
                     return e.ValidationFailed(problems=(problem,))
-                return e.ValidationPassed(stages=1 + len(subject) % 2)
+                return e.ValidationPassed(stages=1 if subject == JOBS[0] else 2)
             case f.PrepareRun:
                 return e.Prepared(gpu_free=not other, reason="taken")
             case f.StartStage:
@@ -542,9 +558,10 @@ class WorkerMachine(RuleBasedStateMachine):
         else:
             self.gives(key, self.good(key, other == 0))
 
-    @rule(job=job_ids, other=st.integers(0, 7))
-    def job_goes_on(self, job: str, other: int) -> None:
+    @rule(which=which, other=st.integers(0, 7))
+    def job_goes_on(self, which: int, other: int) -> None:
         """Whatever it waits for happens, but the end of its process."""
+        job = self.job(which)
         for key in [key for key in self.p.tasks if key[:2] == (M.JOB, job)]:
             if key[2] is not f.StartStage:
                 self.gives(key, self.good(key, other == 0))
@@ -554,15 +571,17 @@ class WorkerMachine(RuleBasedStateMachine):
         for key in [key for key in self.p.tasks if key[0] is M.WORKER]:
             self.gives(key, self.good(key, other=False))
 
-    @rule(job=job_ids, ok=st.booleans(), out_of_memory=st.booleans())
-    def a_process_exits(self, job: str, ok: bool, out_of_memory: bool) -> None:
+    @rule(which=which, ok=st.booleans(), out_of_memory=st.booleans())
+    def a_process_exits(self, which: int, ok: bool, out_of_memory: bool) -> None:
+        job = self.job(which)
         key = (M.JOB, job, f.StartStage)
         if key in self.p.tasks and self.alive.get(job):
             self.gives(key, self.exits(job, ok=ok, out_of_memory=out_of_memory and not ok))
 
     @now_and_then
-    @rule(job=job_ids, dies=st.booleans())
-    def a_process_can_not_be_killed(self, job: str, dies: bool) -> None:
+    @rule(which=which, dies=st.booleans())
+    def a_process_can_not_be_killed(self, which: int, dies: bool) -> None:
+        job = self.job(which)
         if job in self.alive:
             self.alive[job] = dies
 
@@ -608,11 +627,11 @@ class WorkerMachine(RuleBasedStateMachine):
         assert steps[0].verdict is not Verdict.STALE, "a timer that runs is one that is armed"
         assert steps[0].verdict is not Verdict.ILLEGAL, steps[0].sentence
 
-    @rule(job=job_ids, pick=some)
-    def a_job_s_timer_runs_out(self, job: str, pick: int) -> None:
-        keys = [key for key in self.p.timers if key[1] == job]
-        states = {J.STOPPING, J.CANCELLING, J.KILLING, J.RUNNING, J.DONE}
-        if keys and (pick % 4 == 0 or self.p.state(M.JOB, job) in states):
+    @rule(pick=some)
+    def a_job_that_is_to_end_is_waited_for(self, pick: int) -> None:
+        states = {J.STOPPING, J.CANCELLING, J.KILLING}
+        keys = [key for key in self.p.timers if self.p.state(*key[:2]) in states]
+        if keys:
             self.p.expire_key(keys[pick % len(keys)])
 
     # --- laws ------------------------------------------------------------------------------------
@@ -718,6 +737,7 @@ class WorkerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """No manager answers any more: timers and the ends of processes alone finish everything."""
+        rest = {W.AVAILABLE, W.DEGRADED, W.STOPPED}
         for _ in range(40):
             for key in list(self.p.timers):
                 if key in self.p.timers:
@@ -727,11 +747,16 @@ class WorkerMachine(RuleBasedStateMachine):
                     self.gives(key, self.exits(key[1], ok=False))
             self.every_outcome_is_fixed_once()
             self.one_job_holds_the_slot()
+            if self.p.status in rest and not any(
+                self.p.world.live(name)
+                for name in (M.JOB, M.RESULTS, M.LINK, M.SESSION, M.RECEIVING, M.SENDING)
+            ):
+                break
         for job in self.submitted:
             assert self.p.state(M.JOB, job) in ENDED, "a job is stuck"
             assert self.p.state(M.RESULTS, job) in {None, ResultsState.EXPIRED}
-        assert self.p.status in {W.AVAILABLE, W.DEGRADED, W.STOPPED}
-        assert self.p.world.all(M.LINK) == []
+        assert self.p.status in rest
+        assert self.p.world.all(M.LINK) == self.p.world.all(M.SESSION) == []
         assert self.p.world.all(M.RECEIVING) == self.p.world.all(M.SENDING) == []
         assert self.p.unrest() == []
 
