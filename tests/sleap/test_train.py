@@ -12,10 +12,11 @@ import pytest
 
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.services.archive import PackedArchive, pack, unpack, verify_manifest
-from fsm_worker.services.launcher import MARKER
 from protocol import messages as m
+from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import JobState, Outcome, WorkerState
 from tests.e2e.lab import job_id, open_lab, until_final
+from tests.e2e.test_endings import ours_alive
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sleap"
 SLEAP_NN = os.environ.get("FSM_WORKER_TEST_SLEAP_NN", "")
@@ -73,6 +74,8 @@ async def test_a_real_training_gives_back_its_best_model(tmp_path: Path, labels:
         last = heard[-1]
         assert isinstance(last, m.JobStateChanged)
         assert last.outcome is Outcome.SUCCEEDED, last.problems
+        log = "".join(n.text for n in heard if isinstance(n, m.Log))
+        assert "epoch" in log.lower()
         epochs = [n for n in heard if isinstance(n, m.Progress) and n.event == "epoch_end"]
         assert [n.epoch for n in epochs] == [0, 1, 2]
         assert {n.epochs for n in epochs} == {3}  # planned, from the configuration
@@ -96,14 +99,18 @@ async def test_stop_in_mid_training_keeps_the_best_model(tmp_path: Path, labels:
         await client.submit(job, archive)
         await until_epochs(client, 2)
         await client.stop(job)
-        last = (await until_final(client, job))[-1]
+        heard = await until_final(client, job)
+        last = heard[-1]
         assert isinstance(last, m.JobStateChanged)
         assert last.outcome is Outcome.STOPPED_EARLY, last.problems
+        # it ended because it was told over ZMQ: no signal was needed (J42 sends the first)
+        assert "J42" not in {n.row for n in heard if isinstance(n, m.JobStateChanged)}
         unpack(await client.fetch(job, tmp_path), tmp_path / "results")
         assert list((tmp_path / "results").rglob("best.ckpt"))
 
 
 async def test_cancel_in_mid_training_leaves_nothing(tmp_path: Path, labels: Path) -> None:
+    before = set(ours_alive())
     async with (
         asyncio.timeout(180),
         open_lab(tmp_path, sleap_nn=Path(SLEAP_NN)) as lab,
@@ -113,6 +120,7 @@ async def test_cancel_in_mid_training_leaves_nothing(tmp_path: Path, labels: Pat
         archive = make_package(tmp_path / "package", labels, "trainer_config.max_epochs=400")
         await client.submit(job, archive)
         await until_epochs(client, 1)
+        assert set(ours_alive()) - before  # the trainer, which is to be gone
         await client.cancel(job)
         last = (await until_final(client, job))[-1]
         assert isinstance(last, m.JobStateChanged)
@@ -121,11 +129,9 @@ async def test_cancel_in_mid_training_leaves_nothing(tmp_path: Path, labels: Pat
             async for message in client.news():
                 if isinstance(message, m.WorkerStatus) and message.state is WorkerState.AVAILABLE:
                     break
-        assert not [p for p in psutil.Process().children(recursive=True) if _ours(p)]
-
-
-def _ours(process: psutil.Process) -> bool:
-    try:
-        return MARKER in process.environ()
-    except psutil.Error:
-        return False
+        assert not set(ours_alive()) - before
+        mine = psutil.Process().children(recursive=True)
+        assert not [p for p in mine if p.status() == psutil.STATUS_ZOMBIE]
+        with pytest.raises(ProtocolError) as refusal:
+            await client.fetch(job, tmp_path)
+        assert refusal.value.code is ErrorCode.RESULTS_NOT_READY
