@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 import os
+import platform
 import shutil
 import socket
 import stat
@@ -163,7 +164,7 @@ async def webrtc() -> Finding:
 
 async def subreaper() -> Finding:
     """Whether a job's whole process tree can be found and ended."""
-    if not sys.platform.startswith("linux"):
+    if platform.system() != "Linux":
         return Finding("job processes", True, "this system can be a client; workers run on Linux")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _SUBREAPER, stderr=subprocess.DEVNULL
