@@ -98,9 +98,9 @@ class ClientRoom:
         match message:
             case RegisteredAuth():
                 self._on_entered()
-            case Answer(sdp=str(sdp)):
+            case Answer(sender=sender, sdp=str(sdp)) if sender == self._session.peer:
                 self._on_answer(sdp)
-            case Error():
+            case Error(sender=sender) if sender in {"", self._session.peer}:
                 unwanted = message.reason in _UNWANTED
                 code = ErrorCode.NOT_AUTHENTICATED if unwanted else ErrorCode.ABORTED
                 self._on_refusal(code, message.message or message.reason)

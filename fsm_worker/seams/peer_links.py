@@ -215,7 +215,7 @@ class PeerLinks:
             self._strike(link, _NUMBER)
             return
         sessions = self.sessions
-        if sessions is not None and frame.ack:
+        if sessions is not None and frame.ack and self._carries(link):
             sessions.acknowledged(self._session_of(link), frame.ack)
         if row.machine is MachineName.LINK:
             self._post(link, Received(message=frame.msg, link=link))
@@ -250,6 +250,11 @@ class PeerLinks:
         """Bulk does not pass the tables: it is gated by the link's state alone."""
         instance = self._runtime.world.get(MachineName.LINK, link)
         return instance is not None and instance.state in _UP
+
+    def _carries(self, link: str) -> bool:
+        """Whether the link is proved, and is the one that its session holds."""
+        session = self._runtime.world.get(MachineName.SESSION, self._session_of(link))
+        return self._is_up(link) and session is not None and session.facts.link == link
 
     def _alive(self, link: str) -> None:
         """Bulk is a sign of life too; said once a second, not for each chunk."""

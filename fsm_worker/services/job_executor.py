@@ -132,7 +132,7 @@ class JobExecutor:
 
     async def close(self) -> None:
         """Kills what is still alive, and waits until it is gone."""
-        for run in self._runs.values():
+        for run in list(self._runs.values()):
             if run.process is not None:
                 await run.process.kill_leftovers()
 
@@ -201,6 +201,8 @@ class JobExecutor:
         runner = runner_of(stage, self._runners)
         if run.ports is None:
             raise LaunchFailed("the job's ports are not open")
+        if run.process is not None:  # what an earlier stage has left behind ends with it
+            await run.process.kill_leftovers()
         epochs = await asyncio.to_thread(runner.max_epochs, stage, run.package)
         self._progress.set_stage(job, number, epochs)
         spec = LaunchSpec(
@@ -292,7 +294,7 @@ class JobExecutor:
     async def clean_slot(self, effect: CleanSlot) -> None:
         """Kills what is left of every job's tree, and proves it dead."""
         survivors: list[int] = []
-        for run in self._runs.values():
+        for run in list(self._runs.values()):
             if run.process is not None:
                 survivors += await run.process.kill_leftovers()
                 if not survivors:
