@@ -1,24 +1,62 @@
 """The README and the documents say what is true."""
 
+import asyncio
+import contextlib
+import json
+import os
 import re
+import shlex
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from fsm_worker.cli.exit_codes import ExitCode
 from fsm_worker.cli.parsers import build_parser
+from fsm_worker.diagram_picture import pictures
+from fsm_worker.diagram_text import machine_page
+from fsm_worker.events import Timer
+from fsm_worker.machines.defaults import SECONDS, STOP_STEPS
+from fsm_worker.machines.registry import MACHINES
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")),
          *sorted((ROOT / "examples").rglob("*.md"))]  # fmt: skip
+README, TRAINER, OPERATING = (
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/own-trainer.md", "docs/operating.md")
+)
+ROW = re.compile(r"^\| [A-Z]+\d+ \|.*$", re.MULTILINE)
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def test_the_rows_in_the_readme_are_those_of_the_table() -> None:
-    rows = re.findall(r"^\| J\d+ \|.*$", README, re.MULTILINE)
-    table = (ROOT / "diagrams" / "job.md").read_text(encoding="utf-8").splitlines()
+def _text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def _blocks(text: str, language: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+# --- the tables ------------------------------------------------------------------------------
+
+
+def test_the_rows_in_the_readme_are_rows_of_the_table() -> None:
+    rows = ROW.findall(README)
     assert len(rows) == 4
-    assert set(rows) <= set(table)
+    assert set(rows) <= set(ROW.findall(machine_page("job")))
+
+
+def test_the_picture_in_the_readme_is_drawn_from_the_table() -> None:
+    assert _blocks(README, "mermaid") == [pictures(MACHINES["job"])[0].mermaid]
+
+
+@every_page
+def test_every_row_that_is_named_is_in_a_table(page: Path) -> None:
+    known = {row.id for table in MACHINES.values() for row in table.rows}
+    assert set(re.findall(r"\brows? ([A-Z]+\d+)\b", _text(page))) <= known
 
 
 def test_the_exit_codes_in_the_readme_are_those_of_the_program() -> None:
@@ -26,22 +64,155 @@ def test_the_exit_codes_in_the_readme_are_those_of_the_program() -> None:
     assert shown == [(str(int(code)), code.meaning) for code in ExitCode]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_durations_in_the_documents_are_those_of_the_program() -> None:
+    steps = r"SIGINT (\d+) s after.*SIGTERM after (\d+) s more, SIGKILL after (\d+) s more"
+    assert re.findall(steps, TRAINER.replace("\n", " ")) == [
+        tuple(f"{step:.0f}" for step in STOP_STEPS)
+    ]
+    assert f"SIGTERM, after {SECONDS[Timer.KILL]:.0f} s SIGKILL" in OPERATING
+    assert f"{SECONDS[Timer.RETENTION] / 86400:.0f} days after" in OPERATING
+    assert f"up to {SECONDS[Timer.LINGER] / 60:.0f} minutes" in OPERATING
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+@every_page
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)]+)\)", _text(page)):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            path, _, heading = target.partition("#")
+            found = page.parent / path if path else page
+            assert found.exists(), target
+            assert not heading or heading in _anchors(found), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_shown_is_one(page: Path) -> None:
-    for line in re.findall(r"^python -m fsm_worker(.*)$", page.read_text("utf-8"), re.MULTILINE):
-        words = line.split("#")[0].split()
-        build_parser().parse_args(words or ["worker"])
+def _anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", _text(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_every_make_target_named_exists() -> None:
+@every_page
+def test_every_module_that_is_named_exists(page: Path) -> None:
+    ours = {
+        f"/{path.relative_to(ROOT).as_posix()}"
+        for folder in ("fsm_worker", "protocol", "tests", "bench", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    for name in re.findall(r"`([\w/]+\.py)`", _text(page)):
+        assert any(path.endswith(f"/{name}") for path in ours), name
+
+
+def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for page in PAGES:
-        named = re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))
-        assert set(named) <= targets
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"(?:`|^\$ |^)make ([a-z-]+)", _text(page), re.MULTILINE)
+    }
+    assert {"demo", "test"} <= named <= targets
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def _commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of each `python -m fsm_worker`, in blocks and in sentences."""
+    text = _text(page)
+    shown = re.findall(r"^(?:\$ )?python -m fsm_worker\b(.*)$", text, re.MULTILINE)
+    for arguments in (*shown, *re.findall(r"`python -m fsm_worker\b([^`]*)`", text)):
+        words = shlex.split(arguments, comments=True)
+        # as `main` does it
+        yield words if words and not words[0].startswith("-") else ["worker", *words]
+
+
+@every_page
+def test_every_command_that_is_shown_can_be_given(page: Path) -> None:
+    for words in _commands(page):
+        build_parser().parse_args(words)
+
+
+@pytest.mark.parametrize("text", [README, OPERATING], ids=["README", "operating"])
+def test_every_option_that_is_named_exists(text: str) -> None:
+    known = {"--help", "--json"}
+    for action in build_parser()._subparsers._group_actions:
+        for parser in action.choices.values():
+            known |= set(parser._option_string_actions)
+    for span in re.findall(r"`(--[a-z][^`]*)`", text):
+        assert span.split()[0] in known, span
+
+
+def test_the_readme_shows_every_command_that_a_client_has() -> None:
+    shown = {words[0] for words in _commands(ROOT / "README.md")}
+    assert {"submit", "jobs", "attach", "stop", "cancel", "fetch"} <= shown
+
+
+# --- what is shown is run --------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _running(folder: Path, *argv: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A Python program; it is asked to end, and must end well."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *argv),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=folder,
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("FSM_WORKER_")},
+            "FSM_WORKER_STATE": str(folder / "state"),
+        },
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(15):
+                await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+    assert process.returncode == 0
+
+
+async def _output(folder: Path, *argv: str) -> str:
+    async with asyncio.timeout(60), _running(folder, *argv) as process:
+        stdout, _ = await process.communicate()
+        return stdout.decode()
+
+
+async def _line(process: asyncio.subprocess.Process) -> str:
+    async with asyncio.timeout(15):
+        return (await process.stdout.readline()).decode()
+
+
+async def test_the_recording_in_the_readme_is_what_the_demo_prints(tmp_path: Path) -> None:
+    def unnumbered(text: str) -> set[str]:
+        text = re.sub(r"demo-[0-9a-f]{8}", "demo-ID", text)
+        return {re.sub(r" +", " ", re.sub(r"\d[\d.]*", "N", line)) for line in text.splitlines()}
+
+    (recording,) = (block for block in _blocks(README) if block.startswith("$ make demo\n"))
+    printed = await _output(tmp_path, "-m", "fsm_worker", "demo", "--pace", "0")
+    assert unnumbered(recording) - {"$ make demo", "…"} <= unnumbered(printed)
+
+
+async def test_the_trainer_and_the_worker_of_the_page_do_a_job(tmp_path: Path) -> None:
+    train, serve = _blocks(TRAINER, "python")
+    (script,) = (block for block in _blocks(TRAINER) if block.startswith("mine "))
+    (tmp_path / "train.py").write_text(train)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "train-script.sh").write_text(script)
+    listen = ("-m", "fsm_worker", "signal", "--listen", "127.0.0.1:0", "--json")
+    async with _running(tmp_path, *listen) as server:
+        port = json.loads(await _line(server))["url"].rpartition(":")[2]
+        for placeholder, real in (("/opt/mine", str(tmp_path)), ("8080", port)):
+            assert placeholder in serve
+            serve = serve.replace(placeholder, real)
+        (tmp_path / "serve.py").write_text(serve)
+        async with _running(tmp_path, "serve.py") as worker:
+            session = (await _line(worker)).strip()
+            submit = ("submit", "package", "--session", session, "--output", "back")
+            printed = await _output(tmp_path, "-m", "fsm_worker", *submit)
+    assert re.search(r"^epoch \d+/100 loss ", printed, re.MULTILINE)
+    assert float((tmp_path / "back/results/model.txt").read_text()) == pytest.approx(3.0)
