@@ -46,7 +46,7 @@ UP = {LinkState.UP, LinkState.SUSPECT}
 ENDED = {J.DONE, J.REJECTED}
 WRONG = "0" * 64
 
-#: In these states a machine waits for nobody; in every other one a timer, or a task, is alive.
+#: In these states a machine waits for nobody; in every other one a timer or a task is alive.
 RESTS: set[tuple[MachineName, Any]] = {
     *((M.WORKER, state) for state in (W.AVAILABLE, W.BUSY, W.DRAINING, W.STOPPED)),
     (M.SESSION, SessionState.ATTACHED),
@@ -59,13 +59,19 @@ RESTS: set[tuple[MachineName, Any]] = {
     *((M.SENDING, state) for state in SendingState),  # its results have a timer
 }
 
+#: Here a task is waited for; everywhere else a timer, for what has no timer may never come.
+BY_TASK: dict[tuple[MachineName, Any], type[Effect]] = {
+    (M.JOB, J.RUNNING): f.StartStage,
+    (M.RECEIVING, ReceivingState.VERIFYING): f.VerifyIncoming,
+}
+
 some = st.integers(0, 999)
 who = st.sampled_from(KEYS)
 job_ids = st.sampled_from(JOBS)
 which = st.integers(0, 5)  # a job; every other time the one on the slot, if there is one
 
 settings.register_profile(
-    "ordinary", derandomize=True, deadline=None, database=None, max_examples=400,
+    "ordinary", derandomize=True, deadline=None, database=None, max_examples=350,
     stateful_step_count=50, report_multiple_bugs=False,
 )  # fmt: skip
 settings.register_profile(
@@ -98,6 +104,7 @@ class WorkerMachine(RuleBasedStateMachine):
         self.outcomes: dict[str, Outcome] = {}
         self.ended: dict[Address, Any] = {}  # machines that had ended, and their facts
         self.gone: set[Address] = set()  # links that were forgotten
+        self.confirmed: set[str] = set()  # jobs whose results a client has stored
         self.read = 0  # words told that were checked
         self.history: list[tuple[MachineName, str, Event]] = []  # answers that were given
 
@@ -174,7 +181,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert jobs == {job: self.p.state(M.JOB, job) for job in jobs}
 
     @now_and_then
-    @rule(really=st.integers(0, 4))
+    @rule(really=st.integers(0, 2))
     def operator_interrupts(self, really: int) -> None:
         if really == 0:
             before = {job: self.p.state(M.JOB, job) for job in self.submitted}
@@ -213,13 +220,15 @@ class WorkerMachine(RuleBasedStateMachine):
             self.generations[session] = max(self.generations[session], generation)
 
     @now_and_then
-    @rule(reached=st.booleans(), greeted=st.booleans(), room=st.booleans())
-    def knocks_and_leaves_it(self, reached: bool, greeted: bool, room: bool) -> None:
-        link = self.p.knock(room=room)
-        if reached:
+    @rule(greeted=st.booleans(), room=st.integers(0, 7), job=job_ids, kind=st.integers(0, 4))
+    def knocks_and_speaks(self, greeted: bool, room: int, job: str, kind: int) -> None:
+        link = self.p.knock(room=room > 0)
+        if room > 1:
             self.p.reach(link)
             if greeted:
                 self.p.hello(link, "alice", "s-alice", 1000)
+        if room > 2 and self.p.state(M.LINK, link) is not None:
+            self.speaks_before_it_is_up(len(self.links(up=False)) - 1, job, kind)
 
     @now_and_then
     @precondition(lambda self: self.links(up=False))
@@ -269,14 +278,13 @@ class WorkerMachine(RuleBasedStateMachine):
         assert [step.verdict for step in steps] == [Verdict.STALE]
         assert self.snapshot() == before
 
-    @now_and_then
-    @rule(key=who, farewell=st.booleans())
-    def leaves(self, key: str, farewell: bool) -> None:
+    @rule(key=who, farewell=st.integers(0, 3))
+    def leaves(self, key: str, farewell: int) -> None:
         link, _ = self.place_of(key)
         if link:
             before = {job: self.p.state(M.JOB, job) for job in self.submitted
                       if self.p.state(M.JOB, job) is not J.STAGING}  # fmt: skip
-            if farewell:
+            if farewell == 0:
                 self.p.say(link, m.Bye())
             else:
                 self.feed(M.LINK, link, e.PeerClosed())
@@ -348,22 +356,36 @@ class WorkerMachine(RuleBasedStateMachine):
                     ErrorCode.ALREADY_TERMINAL
                 ]
 
-    @rule(key=who, job=job_ids, limit=st.sampled_from([0.0, 60.0]))
-    def hands_a_job_in(self, key: str, job: str, limit: float) -> None:
-        """A submission with everything that belongs to it."""
+    @rule(
+        key=who,
+        job=job_ids,
+        limit=st.sampled_from([0.0, 60.0]),
+        far=st.sampled_from(["submitted", "offered", "received", "validated"]),
+    )
+    def hands_a_job_in(self, key: str, job: str, limit: float, far: str) -> None:
+        """A submission, and of what belongs to it so much as it gets to."""
         self.submits(key, job, limit)
         link, session = self.place_of(key)
-        if link and self.p.state(M.JOB, job) is J.STAGING and self.submitted[job][0] == key:
-            self.offers_a_file(key, job, "package.zip")
+        if (
+            far == "submitted"
+            or not link
+            or self.p.state(M.JOB, job) is not J.STAGING
+            or self.submitted[job][0] != key
+        ):
+            return
+        self.offers_a_file(key, job, "package.zip")
+        if far != "offered":
             file = f"{session}/{self.transfers}"
             self.gives((M.RECEIVING, file, f.OpenIncoming), e.ChunksCompleted())
             self.gives((M.RECEIVING, file, f.VerifyIncoming), e.DigestMatched())
+            assert self.p.state(M.JOB, job) is not J.STAGING, "it has all its inputs"
+        if far == "validated":
             self.job_goes_on(JOBS.index(job), 1)
 
     @rule(key=who, job=job_ids, limit=st.sampled_from([0.0, 60.0]))
     def runs_a_job(self, key: str, job: str, limit: float) -> None:
         self.worker_goes_on()
-        self.hands_a_job_in(key, job, limit)
+        self.hands_a_job_in(key, job, limit, "validated")
         self.job_goes_on(JOBS.index(job), 1)
 
     @rule(job=job_ids, need=st.booleans())
@@ -383,6 +405,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert self.p.state(M.SENDING, f"{session}/{transfer}") is SendingState.SENDING
         else:
             note("delivered")
+            self.confirmed.add(job)
             self.p.say(link, m.FileStored(transfer=transfer, root=ROOT))
             assert self.p.state(M.RESULTS, job) is ResultsState.DELIVERED
 
@@ -430,7 +453,6 @@ class WorkerMachine(RuleBasedStateMachine):
 
     # --- files -----------------------------------------------------------------------------------
 
-    @now_and_then
     @rule(key=who, job=job_ids, name=st.sampled_from(["package.zip", "other.zip"]))
     def offers_a_file(self, key: str, job: str, name: str) -> None:
         link, session = self.place_of(key)
@@ -459,8 +481,10 @@ class WorkerMachine(RuleBasedStateMachine):
             m.FileRefused(transfer=transfer, code=ErrorCode.DISK_FULL, message="full"),
             m.FileAbort(transfer=max(1, self.transfers)),
         )
-        sending = {f.subject for f in self.p.world.all(M.SENDING)}
+        sending = {file.subject: file.facts.job for file in self.p.world.all(M.SENDING)}
         before = self.snapshot()
+        if kind == 1 and f"{session}/{transfer}" in sending:
+            self.confirmed.add(sending[f"{session}/{transfer}"])
         self.p.say(link, words[kind])
         if kind < 4 and f"{session}/{transfer}" not in sending:
             assert self.p.errors(session)[-1] is ErrorCode.UNKNOWN_TRANSFER
@@ -579,11 +603,26 @@ class WorkerMachine(RuleBasedStateMachine):
             self.gives(key, self.exits(job, ok=ok, out_of_memory=out_of_memory and not ok))
 
     @now_and_then
-    @rule(which=which, dies=st.booleans())
-    def a_process_can_not_be_killed(self, which: int, dies: bool) -> None:
+    @rule(which=which, waited=st.integers(0, 3))
+    def a_process_can_not_be_killed(self, which: int, waited: int) -> None:
+        """Its owner cancels it, and however long everybody waits, it is still there."""
+        job = self.job(which)
+        if job not in self.alive:
+            return
+        self.alive[job] = False
+        link, _ = self.place_of(self.submitted[job][0])
+        if link and self.p.state(M.JOB, job) in ON_GPU:
+            self.p.say(link, m.Cancel(job=job))
+        for _ in range(waited):
+            for key in [key for key in self.p.timers if key[:2] == (M.JOB, job)]:
+                self.p.expire_key(key)
+
+    @now_and_then
+    @rule(which=which)
+    def a_process_dies_after_all(self, which: int) -> None:
         job = self.job(which)
         if job in self.alive:
-            self.alive[job] = dies
+            self.alive[job] = True
 
     @now_and_then
     @precondition(lambda self: self.history)
@@ -628,8 +667,8 @@ class WorkerMachine(RuleBasedStateMachine):
         assert steps[0].verdict is not Verdict.ILLEGAL, steps[0].sentence
 
     @rule(pick=some)
-    def a_job_that_is_to_end_is_waited_for(self, pick: int) -> None:
-        states = {J.STOPPING, J.CANCELLING, J.KILLING}
+    def what_is_to_end_is_waited_for(self, pick: int) -> None:
+        states = {J.STOPPING, J.CANCELLING, J.KILLING, ResultsState.DELIVERING, W.CLEANING}
         keys = [key for key in self.p.timers if self.p.state(*key[:2]) in states]
         if keys:
             self.p.expire_key(keys[pick % len(keys)])
@@ -651,6 +690,7 @@ class WorkerMachine(RuleBasedStateMachine):
         assert len(holders) <= 1, "two jobs on one GPU"
         if self.p.status in {W.BUSY, W.DRAINING}:
             assert holders == [slot]
+            assert self.p.state(M.JOB, slot) in ON_GPU, "the slot was granted"
         elif self.p.status not in {W.STOPPING, W.STOPPED}:
             assert holders == []
         if self.p.status is W.AVAILABLE:
@@ -713,18 +753,71 @@ class WorkerMachine(RuleBasedStateMachine):
 
     @invariant()
     def delivered_means_that_the_client_said_so(self) -> None:
+        for results in self.p.world.all(M.RESULTS):
+            if results.state is ResultsState.DELIVERED:
+                assert results.subject in self.confirmed
+
+    @invariant()
+    def files_move_only_for_who_wants_them_and_is_there(self) -> None:
         for file in self.p.world.all(M.SENDING):
-            state = self.p.state(M.RESULTS, file.facts.job)
-            assert state is ResultsState.DELIVERING, "nothing is sent that nobody waits for"
+            results = self.p.world.get(M.RESULTS, file.facts.job)
+            assert results is not None
+            assert results.state is ResultsState.DELIVERING
+            assert results.facts.session == file.facts.session
+        for file in self.p.world.all(M.RECEIVING):
+            assert self.p.state(M.JOB, file.facts.job) is J.STAGING
+        for file in (*self.p.world.all(M.RECEIVING), *self.p.world.all(M.SENDING)):
+            state = self.p.state(M.SESSION, file.facts.session)
+            if file.state in {ReceivingState.RECEIVING, SendingState.SENDING}:
+                assert state is SessionState.ATTACHED
+            else:
+                assert state is not None
+                suspended = file.state is ReceivingState.SUSPENDED
+                assert not suspended or state is SessionState.DETACHED
+
+    @invariant()
+    def a_job_knows_whether_its_owner_is_there(self) -> None:
+        present = {session.facts.key for session in self.p.world.all(M.SESSION)
+                   if session.state is SessionState.ATTACHED}  # fmt: skip
+        for job in self.p.world.live(M.JOB):
+            assert job.facts.attached is (job.facts.owner in present)
+
+    @invariant()
+    def a_worker_that_leaves_takes_no_job_and_leaves_when_nothing_is_left(self) -> None:
+        waiting = {J.STAGING, J.VALIDATING, J.QUEUED}
+        states = {job.state for job in self.p.world.live(M.JOB)}
+        ends = self.p.status in {W.STOPPING, W.STOPPED}
+        if ends or self.p.facts(M.WORKER, THE_WORKER).leaving:
+            assert not states & waiting
+        if ends:
+            assert not states & {J.PREPARING, J.RUNNING}
+        if self.p.status is W.STOPPING:
+            results = {entry.state for entry in self.p.world.live(M.RESULTS)}
+            assert states or results & {ResultsState.HELD, ResultsState.DELIVERING}
+        if self.p.status is W.STOPPED:
+            assert self.p.world.all(M.SESSION) == []
+            assert {link.state for link in self.p.world.all(M.LINK)} <= {LinkState.CLOSING}
+            assert self.p.state(M.SIGNALLING, THE_SERVER) in {
+                SignallingState.DOWN,
+                SignallingState.REFUSED,
+            }
+
+    @invariant()
+    def a_worker_whom_nobody_can_reach_does_not_wait(self) -> None:
+        if self.p.state(M.SIGNALLING, THE_SERVER) is SignallingState.REFUSED:
+            idle = self.p.status in {W.AVAILABLE, W.DEGRADED}
+            assert not idle or self.p.world.all(M.SESSION)
 
     @invariant()
     def whoever_waits_has_a_timer_or_a_task(self) -> None:
-        waiting = {key[:2] for key in (*self.p.timers, *self.p.tasks)}
+        timed = {key[:2] for key in self.p.timers}
         for name in self.p.world.machines:
-            for instance in self.p.world.all(name):
-                subject = instance.subject
-                if not instance.final and (name, instance.state) not in RESTS:
-                    assert (name, subject) in waiting, f"{name} {subject} {instance.state}"
+            for instance in self.p.world.live(name):
+                place = (name, instance.state)
+                if place in BY_TASK:
+                    assert (name, instance.subject, BY_TASK[place]) in self.p.tasks
+                elif place not in RESTS:
+                    assert (name, instance.subject) in timed, f"{name} {instance.state}"
 
     @invariant()
     def timers_run_that_are_armed_and_no_others(self) -> None:
@@ -747,6 +840,7 @@ class WorkerMachine(RuleBasedStateMachine):
                     self.gives(key, self.exits(key[1], ok=False))
             self.every_outcome_is_fixed_once()
             self.one_job_holds_the_slot()
+            self.available_means_that_no_process_is_alive()
             if self.p.status in rest and not any(
                 self.p.world.live(name)
                 for name in (M.JOB, M.RESULTS, M.LINK, M.SESSION, M.RECEIVING, M.SENDING)
