@@ -365,6 +365,12 @@ class DiscardOutputs(Effect, frozen=True, kw_only=True):
     owner = Owner.JOB_EXECUTOR
 
 
+class ForgetJob(Effect, frozen=True, kw_only=True):
+    """Drop what is remembered of a job that ended long ago; its folder stays."""
+
+    owner = Owner.JOB_EXECUTOR
+
+
 class CloseJob(Effect, frozen=True, kw_only=True):
     """Close the log and the ports, and drop what is not results."""
 
@@ -411,11 +417,16 @@ class RefuseIncoming(Effect, frozen=True, kw_only=True):
     """Tell the sender why not, and drop what came."""
 
     owner = Owner.FILE_MANAGER
-    code: ErrorCode
 
 
 class DropIncoming(Effect, frozen=True, kw_only=True):
     """Drop what came; there is nobody to tell."""
+
+    owner = Owner.FILE_MANAGER
+
+
+class KeepIncoming(Effect, frozen=True, kw_only=True):
+    """Let go of the file, and keep what came: another offer of it goes on from there."""
 
     owner = Owner.FILE_MANAGER
 

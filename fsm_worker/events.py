@@ -69,6 +69,7 @@ class Received(Event, frozen=True, kw_only=True):
     link: str = ""
     session: str = ""
     key: str = ""
+    alive: int = 0  # jobs of this key that have not ended
 
 
 class TimerExpired(Event, frozen=True, kw_only=True):
@@ -129,6 +130,16 @@ class TerminateRequested(Event, frozen=True, kw_only=True):
     """SIGINT, SIGTERM, or the program that embeds the worker."""
 
 
+class JournalFailed(Event, frozen=True, kw_only=True):
+    """What happened could not be written to disk."""
+
+    reason: str
+
+
+class EverythingKilled(Event, frozen=True, kw_only=True):
+    """Every process of every job was sent SIGKILL."""
+
+
 class AllDone(Event, frozen=True, kw_only=True):
     """No job is alive, and nobody who is attached waits for results."""
 
@@ -142,6 +153,7 @@ class RecvOffer(Event, frozen=True, kw_only=True):
     peer: str
     sdp: str
     room_for_more: bool  # fewer links than the worker takes
+    about: str = ""  # the client's name for this offer, which the answer repeats
 
 
 class DialRequested(Event, frozen=True, kw_only=True):
@@ -234,6 +246,14 @@ class LinkLost(Event, frozen=True, kw_only=True):
     farewell: bool  # the peer said bye
 
 
+class RoomEntered(Event, frozen=True, kw_only=True):
+    """The signaling server has this client in the worker's room: it can dial."""
+
+
+class RoomLeft(Event, frozen=True, kw_only=True):
+    """There is no signaling server to dial by."""
+
+
 class WorkerRefused(Event, frozen=True, kw_only=True):
     """Dialling again is no use (a client): the worker is not there, or does not want us."""
 
@@ -324,6 +344,14 @@ class WorkerStopping(Event, frozen=True, kw_only=True):
     """The worker ends now."""
 
 
+class WorkerStopped(Event, frozen=True, kw_only=True):
+    """The worker has ended, and kills what is left."""
+
+
+class Crowded(Event, frozen=True, kw_only=True):
+    """There are more of these than are kept, and this one is the oldest that nobody needs."""
+
+
 class ClientAttached(Event, frozen=True, kw_only=True):
     """The owner has a session."""
 
@@ -399,7 +427,9 @@ class LinkCut(Event, frozen=True, kw_only=True):
 
 
 class LinkResumed(Event, frozen=True, kw_only=True):
-    """The transfer's session has a link again."""
+    """The transfer's session has a link again, or another one."""
+
+    link: str
 
 
 class SessionEnded(Event, frozen=True, kw_only=True):
@@ -429,6 +459,7 @@ class RecvRefusal(Event, frozen=True, kw_only=True):
     """The server answered with an error."""
 
     final: bool  # the credentials are wrong: trying again can't help
+    code: ErrorCode
     reason: str
 
 

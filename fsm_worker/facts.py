@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from protocol.errors import ErrorCode
 from protocol.lifecycle import Outcome
 from protocol.messages import Problem, ResultsInfo
 
@@ -23,6 +24,8 @@ class WorkerFacts(Struct, frozen=True, kw_only=True):
 
     slot: str = ""  # the job that holds it
     leaving: bool = False  # ends when the slot is free
+    forced: bool = False  # ends now, whatever is alive
+    gone: bool = False  # owners were told how their jobs ended: sessions may be closed
     reason: str = ""  # of degraded or stopping, for people
 
 
@@ -32,7 +35,7 @@ class LinkFacts(Struct, frozen=True, kw_only=True):
     peer: str = ""  # peer id at the signaling server
     greeted: bool = False  # the peer's hello was taken
     key: str = ""  # the peer's public key, once proved
-    session: str = ""  # that the peer asked for; empty is a new one
+    session: str = ""  # that the peer asked for
     generation: int = 1
     farewell: bool = False  # the peer said bye
     reason: str = ""  # why it ended, for people
@@ -46,6 +49,7 @@ class SessionFacts(Struct, frozen=True, kw_only=True):
     generation: int = 0  # of that link
     peer: str = ""
     dialled: int = 0  # the newest generation that was dialled (a client)
+    in_room: bool = False  # the signaling server carries our offers (a client)
     welcomed: bool = False  # the worker has let us in at least once (a client)
     code: str = ""  # why it was closed (a client)
     reason: str = ""
@@ -70,6 +74,7 @@ class JobFacts(Struct, frozen=True, kw_only=True):
     attached: bool = True
     wall_s: float = 0.0  # 0 means no limit
     queue_s: float = 0.0  # 0 means the default
+    forgotten: bool = False  # there are too many ended jobs to keep this one
 
 
 class ResultsFacts(Struct, frozen=True, kw_only=True):
@@ -92,7 +97,9 @@ class FileFacts(Struct, frozen=True, kw_only=True):
     size: int = 0
     root: str = ""
     chunk: int = 64 * 1024
+    link: str = ""  # by which it was asked for
     tries: int = 0  # how often it was asked for again after a bad hash
+    code: ErrorCode = ErrorCode.INPUT_REFUSED  # why it was refused
     reason: str = ""
 
 
@@ -101,4 +108,5 @@ class SignallingFacts(Struct, frozen=True, kw_only=True):
 
     tries: int = 0  # failed in a row
     room: str = ""
+    code: str = ""  # of the server's refusal, if that was its last word
     reason: str = ""

@@ -1,9 +1,16 @@
-"""Where this program keeps its state, on each operating system."""
+"""Where this program keeps its state, on each operating system, and who may use it at a time."""
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
+
+
+class StateInUse(RuntimeError):
+    """Another process works with this state folder: stop it, or name another folder."""
 
 
 def state_folder(role: str) -> Path:
@@ -15,3 +22,32 @@ def state_folder(role: str) -> Path:
     chosen = os.environ.get("FSM_WORKER_STATE")
     base = Path(chosen) if chosen else platformdirs.user_state_path("fsm-worker", appauthor=False)
     return base / role
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder that only its owner can enter; keys, journal and jobs are in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.name == "posix":
+        folder.chmod(0o700)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Holds a state folder while a worker runs; the operating system lets go of it with us.
+
+    Raises:
+        StateInUse: another process holds it.
+    """
+    if sys.platform == "win32":  # a worker runs on POSIX
+        yield
+        return
+    import fcntl  # noqa: PLC0415 - POSIX only
+
+    with (folder / "in-use").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateInUse(
+                f"another worker uses {folder}: stop it, or give this one another --state"
+            ) from error
+        yield

@@ -107,6 +107,7 @@ class KnownClients:
     def _save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".part")
+        partial.touch(mode=0o600)
         partial.write_text(json.dumps(sorted(self._keys)), encoding="utf-8")
         partial.replace(self.path)
 

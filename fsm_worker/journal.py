@@ -8,6 +8,7 @@ last steps are what a bug report needs.
 
 import asyncio
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -23,6 +24,8 @@ import msgspec
 from fsm_worker.events import event_name, key_of
 from fsm_worker.machines.engine import Step, Verdict
 from protocol.table import MachineName
+
+log = logging.getLogger(__name__)
 
 DURABLE = frozenset({MachineName.WORKER, MachineName.JOB, MachineName.RESULTS, MachineName.SESSION})
 RING = 4096
@@ -57,6 +60,7 @@ _COUNT = (
 )
 
 Record = tuple[float, str, str, str, str, str, str, str]
+Batch = tuple[list[Record], "Future[None]"]
 
 
 class JournalBroken(RuntimeError):
@@ -88,15 +92,23 @@ class Journal:
         self.path = path
         self.ring: deque[Step] = deque(maxlen=RING)
         self.fired: Counter[tuple[str, str]] = Counter()
-        self._queue: queue.SimpleQueue[tuple[list[Record], Future[None]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
-        self._broken: Exception | None = None
 
     def __enter__(self) -> "Journal":
-        with contextlib.closing(self._connect()) as database:
-            database.executescript(_SCHEMA)
+        """Opens it.
+
+        Raises:
+            JournalBroken: there is a file, but it is no journal, or the disk refuses.
+        """
+        try:
+            with contextlib.closing(self._connect()) as database:
+                database.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise JournalBroken(
+                f"{self.path} can't be used as a journal ({error}): free the disk, or move that "
+                "file away"
+            ) from error
         self._thread.start()
         return self
 
@@ -108,16 +120,17 @@ class Journal:
     ) -> None:
         self._queue.put(None)
         self._thread.join()
-        with contextlib.closing(self._connect()) as database, database:
-            database.executemany(
-                _COUNT, [(machine, row, times) for (machine, row), times in self.fired.items()]
-            )
+        counts = [(machine, row, times) for (machine, row), times in self.fired.items()]
+        try:
+            with contextlib.closing(self._connect()) as database, database:
+                database.executemany(_COUNT, counts)
+        except sqlite3.Error as broken:  # the worker ends as it would have
+            log.warning("! %s can't be written: %s", self.path, broken)
 
     def keep(self, steps: Iterable[Step]) -> "asyncio.Future[None] | None":
         """Notes steps; returns what to wait for before their effects, if anything must be on disk.
 
-        Raises:
-            JournalBroken: an earlier write failed.
+        What is returned raises `JournalBroken` when it is awaited, if it could not be written.
         """
         records = []
         for step in steps:
@@ -126,8 +139,6 @@ class Journal:
                 self.fired[step.machine, step.row] += 1
                 if step.machine in DURABLE and step.before != step.after:
                     records.append(record_of(step))
-        if self._broken is not None:
-            raise JournalBroken(f"{self.path} can't be written: {self._broken}")
         if not records:
             return None
         done: Future[None] = Future()
@@ -156,14 +167,21 @@ class Journal:
                         for records, _ in batch:
                             database.executemany(_INSERT, records)
                 except sqlite3.Error as error:
-                    self._broken = error
-                    for _, done in batch:
-                        done.set_exception(JournalBroken(f"{self.path}: {error}"))
+                    _tell(batch, JournalBroken(f"{self.path} can't be written: {error}"))
                 else:
-                    for _, done in batch:
-                        done.set_result(None)
+                    _tell(batch, None)
                 if ended:
                     return
+
+
+def _tell(batch: "list[Batch]", error: JournalBroken | None) -> None:
+    for _, done in batch:
+        if not done.set_running_or_notify_cancel():
+            continue  # whoever waited for it was cancelled meanwhile
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
 
 def read_rows(path: Path) -> Counter[tuple[str, str]]:

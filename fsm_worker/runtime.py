@@ -14,11 +14,19 @@ from functools import partial
 from typing import Any
 
 from fsm_worker.effects import Do, Effect, Owner, StartTimer
-from fsm_worker.events import EffectFailed, Event, Timer, TimerExpired, event_name, key_of
-from fsm_worker.journal import Journal
+from fsm_worker.events import (
+    EffectFailed,
+    Event,
+    JournalFailed,
+    Timer,
+    TimerExpired,
+    event_name,
+    key_of,
+)
+from fsm_worker.journal import Journal, JournalBroken
 from fsm_worker.machines.defaults import seconds
 from fsm_worker.machines.engine import Step, Verdict
-from fsm_worker.machines.world import World
+from fsm_worker.machines.world import THE_WORKER, World
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.table import MachineName
 
@@ -167,7 +175,12 @@ class Runtime:
                 self._perform(step, effect)
         written = self.journal.keep(steps) if self.journal is not None else None
         if written is not None:
-            await written
+            try:
+                await written
+            except JournalBroken as error:
+                log.warning("! %s", error)
+                failed = JournalFailed(reason=str(error))
+                self._reactions.append((MachineName.WORKER, THE_WORKER, failed))
         for step, effect in effects:
             if not effect.urgent:
                 self._perform(step, effect)

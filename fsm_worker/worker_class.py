@@ -24,6 +24,7 @@ from fsm_worker.events import (
     Started,
     TerminateRequested,
 )
+from fsm_worker.folders import claimed, make_private
 from fsm_worker.identity import Identity, KnownClients
 from fsm_worker.journal import Journal
 from fsm_worker.machines.engine import Step
@@ -34,7 +35,7 @@ from fsm_worker.seams.channels import fingerprint
 from fsm_worker.seams.loopback import allow_loopback
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.readiness import readiness
-from fsm_worker.seams.room import enter_room
+from fsm_worker.seams.room import enter_room, take_offer
 from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_link import SignalingLink
 from fsm_worker.services.capabilities import WorkerCapabilities
@@ -50,9 +51,6 @@ from protocol.errors import ErrorCode
 from protocol.messages import Progress, Telemetry
 from protocol.signaling import Answer, Error
 from protocol.table import MachineName
-
-#: Links at a time, the half-open ones included.
-MOST_LINKS = 32
 
 
 class RTCWorkerClient:
@@ -78,7 +76,8 @@ class RTCWorkerClient:
         self.chunk_size = chunk_size
         self.shared_storage_root = shared_storage_root
         state = self.settings.state
-        (state / "jobs").mkdir(parents=True, exist_ok=True)
+        make_private(state)
+        (state / "jobs").mkdir(exist_ok=True)
         self.identity = Identity.load(state / "worker.key")
         self.clients = KnownClients(state / "clients.json")
         self.world = worker_world()
@@ -130,7 +129,7 @@ class RTCWorkerClient:
             cancel=self.runtime.cancel,
             log_of=self.job_executor.log_of,
         )
-        self.signaling = SignalingLink("", emit=emit, room_for_more=self._room_for_more)
+        self.signaling = SignalingLink("", emit=emit, on_message=partial(take_offer, self.runtime))
         self.state_manager = StateManager(
             self.world, name=self.settings.name, send=self.signaling.send,
             tell=self.sessions.send, emit=emit, say=self.settings.say, ready=self.settings.ready,
@@ -183,6 +182,7 @@ class RTCWorkerClient:
         Raises:
             SignalingUnreachable: no signaling server answers there.
             SignalingRefused: it gives no name or no room.
+            StateInUse: another worker has this state folder.
         """
         allow_loopback()
         self._given = pc
@@ -197,7 +197,7 @@ class RTCWorkerClient:
         )
         self.signaling.url, self._peer_id = url, session.peer
         self.state_manager.join(session, id_token)
-        with self.journal:
+        with claimed(self.settings.state), self.journal:
             try:
                 self.runtime.post(MachineName.WORKER, THE_WORKER, Started())
                 self.runtime.post(MachineName.SIGNALLING, THE_SERVER, Started())
@@ -244,7 +244,12 @@ class RTCWorkerClient:
         await pc.setLocalDescription(await pc.createAnswer())
         self.runtime.post(MachineName.LINK, link, SentAnswer())
         self.signaling.send(
-            Answer(sender=self._peer_id, target=event.peer, sdp=pc.localDescription.sdp)
+            Answer(
+                sender=self._peer_id,
+                target=event.peer,
+                sdp=pc.localDescription.sdp,
+                link=event.about,
+            )
         )
 
     def on_datachannel(self, link: str, channel: RTCDataChannel) -> None:
@@ -276,9 +281,6 @@ class RTCWorkerClient:
     def _new_peer(self) -> RTCPeerConnection:
         servers = [RTCIceServer(urls=url) for url in self.settings.ice_servers]
         return RTCPeerConnection(RTCConfiguration(iceServers=servers))
-
-    def _room_for_more(self) -> bool:
-        return len(self.world.live(MachineName.LINK)) < MOST_LINKS
 
     # What the managers below are given before the managers above exist.
 

@@ -15,7 +15,6 @@ class ErrorCode(StrEnum):
     TOO_DEEP = "too_deep"
     UNKNOWN_TYPE = "unknown_type"
     NOT_SUPPORTED = "not_supported"  # a known message that this peer does not perform yet
-    OUT_OF_ORDER = "out_of_order"  # a sequence number was skipped
 
     # Who may
     VERSION_UNKNOWN = "version_unknown"

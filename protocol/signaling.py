@@ -1,7 +1,7 @@
 """What a peer and a signaling server say to each other before there is a data channel.
 
 The words are those of sleap-rtc 0.0.7: JSON text frames on a WebSocket, tagged by `type`, and
-four HTTP calls. A peer registers in a room, discovers who else is there, and exchanges an offer
+a few HTTP calls. A peer registers in a room, discovers who else is there, and exchanges an offer
 and an answer with one of them; the server forwards those without reading the session description.
 
 Decoding is total. Any input gives a message or a `SignalingRefused`; size and depth are bounded
@@ -131,15 +131,22 @@ class IceServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Register(Message, frozen=True, kw_only=True, tag="register", omit_defaults=True):
-    """Enters a room under a name. Needs the room's token, or the id_token of its creator."""
+    """Enters a room under a name.
+
+    Needs the room's token, or a proof of who comes: an id_token, a JWT or an API key. The server
+    decides which rooms open for whom.
+    """
 
     peer_id: str
-    room_id: str | None = None  # may be left out when the same connection registers again
+    #: May be left out when the same connection registers again, and with an API key: the server
+    #: then says which room it is.
+    room_id: str | None = None
     token: str | None = None  # the room's
     id_token: str | None = None  # the peer's own, from `/anonymous-signin`
-    jwt: str | None = None  # sleap-rtc's own accounts; this server has none
+    jwt: str | None = None  # RFC 7519; from whoever the server's operator trusts
     api_key: str | None = None  # likewise
     role: str = "peer"
+    is_admin: bool | None = None  # every worker of sleap-rtc 0.0.7 claims to lead a mesh
     metadata: Metadata = field(default_factory=Metadata)
 
 
@@ -160,20 +167,22 @@ class DiscoverPeers(Message, frozen=True, kw_only=True, tag="discover_peers"):
 # --- Peer to peer, forwarded by the server ----------------------------------------------------
 
 
-class Offer(Message, frozen=True, kw_only=True, tag="offer"):
+class Offer(Message, frozen=True, kw_only=True, tag="offer", omit_defaults=True):
     """A WebRTC offer; not trickled, so it carries its candidates."""
 
     sender: str
     target: str
     sdp: str | dict[str, Any]  # text from sleap-rtc and from us; some peers send the object
+    link: str = ""  # names this offer; its answer repeats it (not of sleap-rtc, which ignores it)
 
 
-class Answer(Message, frozen=True, kw_only=True, tag="answer"):
+class Answer(Message, frozen=True, kw_only=True, tag="answer", omit_defaults=True):
     """The answer to an offer."""
 
     sender: str
     target: str
     sdp: str | dict[str, Any]
+    link: str = ""  # of the offer
 
 
 class Candidate(Message, frozen=True, kw_only=True, tag="candidate", omit_defaults=True):
@@ -221,7 +230,7 @@ class RegisteredAuth(Message, frozen=True, kw_only=True, tag="registered_auth"):
     room_id: str = ""
     token: str = ""
     peer_id: str = ""
-    admin_peer_id: str | None = None  # sleap-rtc's mesh; this server elects no admin
+    admin_peer_id: str | None = None  # of sleap-rtc's mesh: the peer itself if it claimed to be
     peer_list: tuple[str, ...] = ()
     peer_metadata: dict[str, Metadata] = field(default_factory=dict)
     ice_servers: tuple[IceServer, ...] = ()
@@ -294,6 +303,23 @@ class Room(_Discreet, frozen=True, kw_only=True):
 
     room_id: str
     token: str
+
+
+class RoomInfo(Struct, frozen=True, kw_only=True):
+    """One room of somebody; its token is not in it."""
+
+    room_id: str
+    name: str
+    role: str  # "owner" or "member"
+    created_by: str
+    joined_at: float  # seconds since 1970
+    expires_at: float | None  # likewise; None while a peer is in it
+
+
+class RoomList(Struct, frozen=True, kw_only=True):
+    """Answer of `GET /api/auth/rooms`."""
+
+    rooms: tuple[RoomInfo, ...] = ()
 
 
 _T = TypeVar("_T")

@@ -1,10 +1,15 @@
 """The end of every run: which rows the workers that really ran have driven."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.row_coverage import fired, journals, report
+
+#: Told to every process that a test starts, so that two runs on one machine can tell them apart.
+RUN = "FSM_WORKER_TEST_RUN"
+os.environ[RUN] = str(os.getpid())
 
 _TEMPORARY = pytest.StashKey[Path]()
 

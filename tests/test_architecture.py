@@ -28,7 +28,6 @@ LONGER = {
 
 _TURN = "sleep(0) gives others their turn, and waits for nothing"
 SLEEPS = {
-    ("fsm_worker/client/room.py", "stay"): "jitter: clients must not come back in one moment",
     ("fsm_worker/examples/digits/training.py", "train"): "--pace stretches an epoch on purpose",
     ("fsm_worker/services/job_executor.py", "_sample"): "a sampling rate, not a wait",
     ("fsm_worker/services/leftovers.py", "end_of"): (

@@ -7,6 +7,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from fsm_worker.client.dialler import Dialler
+from fsm_worker.client.room import ClientRoom
 from fsm_worker.effects import Do, Effect, Owner, StartTimer
 from fsm_worker.events import (
     Event,
@@ -52,6 +53,8 @@ CLIENT_OWNERS = {
     Owner.LINKS: PeerLinks,
     Owner.SESSIONS: Sessions,
     Owner.FILE_MANAGER: FileManager,
+    Owner.SIGNALING: SignalingLink,
+    Owner.STATE_MANAGER: ClientRoom,
 }
 
 

@@ -16,7 +16,7 @@ from fsm_worker.client.remembered import Remembered
 from fsm_worker.folders import state_folder
 from fsm_worker.identity import Identity
 from fsm_worker.seams.signaling_socket import SignalingUnreachable
-from fsm_worker.services.file_manager import Moved
+from fsm_worker.services.transfer import Moved
 from protocol.messages import JobId
 from protocol.proof import SessionString
 from protocol.signaling import SignalingRefused

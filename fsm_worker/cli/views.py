@@ -9,7 +9,7 @@ from fsm_worker.cli.live import LiveView
 from fsm_worker.cli.objects import ObjectView
 from fsm_worker.cli.plain import PlainView
 from fsm_worker.cli.view import View
-from fsm_worker.services.file_manager import Moved
+from fsm_worker.services.transfer import Moved
 
 
 def view_for(console: Console) -> View:

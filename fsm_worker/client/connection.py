@@ -15,7 +15,7 @@ from fsm_worker.events import SendRequested, Timer
 from fsm_worker.identity import Identity
 from fsm_worker.machines.engine import Step
 from fsm_worker.services.archive import PackedArchive
-from fsm_worker.services.file_manager import Moved
+from fsm_worker.services.transfer import Moved
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import ReceivingState
@@ -161,7 +161,7 @@ class WorkerConnection:
             ProtocolError: it has ended, is ending, or is not ours.
             ConnectionOver: the worker is gone.
         """
-        return await self._ask(m.Stop(job=job), m.JobStateChanged)
+        return await self._ask(m.Stop(job=job), m.JobStateChanged, event="recv_stop")
 
     async def cancel(self, job: str) -> m.JobStateChanged:
         """Throws the job away.
@@ -170,7 +170,7 @@ class WorkerConnection:
             ProtocolError: it has ended, is ending, or is not ours.
             ConnectionOver: the worker is gone.
         """
-        return await self._ask(m.Cancel(job=job), m.JobStateChanged)
+        return await self._ask(m.Cancel(job=job), m.JobStateChanged, event="recv_cancel")
 
     async def attach(self, job: str) -> m.JobSnapshot:
         """Everything about a job of ours; its news come too from now on.
@@ -249,10 +249,10 @@ class WorkerConnection:
 
     # --- inside ----------------------------------------------------------------------------
 
-    async def _ask(self, message: m.Message, reply: type[K]) -> K:
+    async def _ask(self, message: m.Message, reply: type[K], event: str = "") -> K:
         if self._over is not None:
             raise self._over
-        future = self._requests.ask(message, reply)
+        future = self._requests.ask(message, reply, event)
         self._link.send(message)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -276,6 +276,8 @@ class WorkerConnection:
                 self._link.send(m.LogGet(job=job, offset=offset))
             return
         if isinstance(message, m.Log):
+            if self._followed.get(message.job) != message.offset:
+                return  # of an earlier request on a lane that overtook this one: it comes again
             self._followed[message.job] = message.next
         elif isinstance(message, m.LogEnd):
             self._followed.pop(message.job, None)

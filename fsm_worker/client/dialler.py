@@ -27,7 +27,7 @@ class Dialler:
         runtime: whose inbox takes the events.
         links: listens to the channels.
         ice_servers: STUN and TURN URLs; none gathers host candidates only.
-        send_offer: sends the SDP of an offer to the worker through signaling.
+        send_offer: sends a link's offer, an SDP, to the worker through signaling.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Dialler:
         runtime: Runtime,
         links: PeerLinks,
         ice_servers: Sequence[str],
-        send_offer: Callable[[str], None],
+        send_offer: Callable[[str, str], None],
     ) -> None:
         self._runtime = runtime
         self._links = links
@@ -58,7 +58,7 @@ class Dialler:
         for label in (CONTROL_LABEL, LOG_LABEL, BULK_LABEL):
             self._links.attach(link, pc.createDataChannel(label, protocol=NATIVE_SUBPROTOCOL))
         await pc.setLocalDescription(await pc.createOffer())
-        self._send_offer(pc.localDescription.sdp)
+        self._send_offer(link, pc.localDescription.sdp)
 
     async def accept_answer(self, effect: AcceptAnswer) -> None:
         """Gives the peer connection the worker's answer."""

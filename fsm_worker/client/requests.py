@@ -12,6 +12,7 @@ class _Request(NamedTuple):
     tag: str
     job: str
     reply: type[m.Message]
+    event: str  # of the row that a change of state must name to be the answer
     future: "asyncio.Future[m.Message]"
 
 
@@ -25,11 +26,13 @@ class Requests:
     def __init__(self) -> None:
         self._open: list[_Request] = []
 
-    def ask(self, message: m.Message, reply: type[m.Message]) -> "asyncio.Future[m.Message]":
+    def ask(
+        self, message: m.Message, reply: type[m.Message], event: str = ""
+    ) -> "asyncio.Future[m.Message]":
         """A future of the answer to `message`; `forget` it when it is no longer wanted."""
         future: asyncio.Future[m.Message] = asyncio.get_running_loop().create_future()
         job = str(getattr(message, "job", ""))
-        self._open.append(_Request(tag_of(type(message)), job, reply, future))
+        self._open.append(_Request(tag_of(type(message)), job, reply, event, future))
         return future
 
     def forget(self, future: "asyncio.Future[m.Message]") -> None:
@@ -47,7 +50,11 @@ class Requests:
                 if (message.about, message.job) == (request.tag, request.job):
                     request.future.set_exception(ProtocolError(message.code, message.message))
                     return True
-            elif isinstance(message, request.reply) and request.job in {"", job}:
+            elif (
+                isinstance(message, request.reply)
+                and request.job in {"", job}
+                and request.event in {"", getattr(message, "event", "")}
+            ):
                 request.future.set_result(message)
                 return False
         return False

@@ -1,110 +1,79 @@
-"""A client's place in a signaling room: the way that offers and answers travel."""
+"""A client's words in a signaling room: its registration, its offers, and what comes back."""
 
-import asyncio
-import logging
-import random
-from collections.abc import Callable
-
-from fsm_worker.seams.signaling_socket import (
-    SignalingClosed,
-    SignalingSocket,
-    SignalingUnreachable,
-)
+from fsm_worker.effects import SendRegistration
+from fsm_worker.events import RecvAnswer, WorkerRefused
+from fsm_worker.machines.world import World
+from fsm_worker.runtime import Emit
+from fsm_worker.seams.signaling_link import SignalingLink
 from protocol.errors import ErrorCode
+from protocol.lifecycle import LinkState
 from protocol.proof import SessionString
-from protocol.signaling import (
-    Answer,
-    Error,
-    FromPeer,
-    FromServer,
-    Offer,
-    Ping,
-    Pong,
-    Register,
-    RegisteredAuth,
-    SignIn,
-)
+from protocol.signaling import Answer, Error, Offer, Register, SignIn
+from protocol.table import MachineName
 
-log = logging.getLogger(__name__)
-
-#: Seconds before a lost websocket is opened again: random, up to this.
-JITTER = 2.0
-#: Refusals that the same session string will meet again.
-_UNWANTED = frozenset(
-    {"not_authenticated", "not_authorised", "wrong_token", "forged_sender", "peer_id_taken"}
-)
+#: Refusals of a worker that another try will meet again.
+_UNWANTED = frozenset({"not_authenticated", "not_authorised"})
 
 
 class ClientRoom:
-    """Keeps a client's websocket open.
+    """A client's place in the worker's room.
 
     Args:
         session: where the room is, and who is in it.
-        who: our name at the signaling server.
-        on_entered: we are in the room (again).
-        on_answer: takes the SDP of an answer.
-        on_refusal: takes what the server or the worker says against us.
+        own: the subject of our session machine.
+        world: to find the link that an answer belongs to.
+        emit: reports events.
     """
 
-    def __init__(
-        self,
-        session: SessionString,
-        who: SignIn,
-        *,
-        on_entered: Callable[[], None],
-        on_answer: Callable[[str], None],
-        on_refusal: Callable[[ErrorCode, str], None],
-    ) -> None:
+    def __init__(self, session: SessionString, own: str, world: World, emit: Emit) -> None:
         self._session = session
+        self._own = own
+        self._world = world
+        self._emit = emit
+        self._who = SignIn(id_token="", username="")
+        self.link = SignalingLink(session.url, emit=emit, on_message=self._read)
+
+    def come_as(self, who: SignIn) -> None:
+        """Sets our name at the signaling server, and what proves it."""
         self._who = who
-        self._on_entered = on_entered
-        self._on_answer = on_answer
-        self._on_refusal = on_refusal
-        self._outgoing: asyncio.Queue[FromPeer] = asyncio.Queue()
 
-    def offer(self, sdp: str) -> None:
-        """Sends an offer to the worker."""
-        message = Offer(sender=self._who.username, target=self._session.peer, sdp=sdp)
-        self._outgoing.put_nowait(message)
-
-    async def stay(self) -> None:
-        """Registers and reads until cancelled; a lost websocket is opened again."""
-        register = Register(
-            peer_id=self._who.username,
-            room_id=self._session.room,
-            token=self._session.token,
-            id_token=self._who.id_token,
-            role="client",
+    def send_registration(self, effect: SendRegistration) -> None:
+        """Joins the room; the same words every time."""
+        del effect
+        self.link.send(
+            Register(
+                peer_id=self._who.username,
+                room_id=self._session.room,
+                token=self._session.token,
+                id_token=self._who.id_token,
+                role="client",
+            )
         )
-        while True:
-            try:
-                async with await SignalingSocket.connect(self._session.url) as socket:
-                    await socket.send(register)
-                    async with asyncio.TaskGroup() as group:
-                        writer = group.create_task(self._write(socket))
-                        async for message in socket.messages():
-                            self._read(message)
-                        writer.cancel()
-            except* (SignalingClosed, SignalingUnreachable, OSError) as errors:
-                log.info("- signaling: %s", errors.exceptions[0])
-            # not a wait for something: clients must not come back all at once
-            await asyncio.sleep(random.uniform(0.0, JITTER))  # noqa: S311 - not a secret
 
-    async def _write(self, socket: SignalingSocket) -> None:
-        while True:
-            await socket.send(await self._outgoing.get())
+    def offer(self, link: str, sdp: str) -> None:
+        """Sends a link's offer to the worker."""
+        self.link.send(
+            Offer(sender=self._who.username, target=self._session.peer, sdp=sdp, link=link)
+        )
 
-    def _read(self, message: FromServer) -> None:
+    def _read(self, message: Offer | Answer | Error) -> None:
         match message:
-            case RegisteredAuth():
-                self._on_entered()
             case Answer(sender=sender, sdp=str(sdp)) if sender == self._session.peer:
-                self._on_answer(sdp)
+                link = message.link or self._newest()
+                self._emit(MachineName.LINK, link, RecvAnswer(sdp=sdp))
             case Error(sender=sender) if sender in {"", self._session.peer}:
-                unwanted = message.reason in _UNWANTED
-                code = ErrorCode.NOT_AUTHENTICATED if unwanted else ErrorCode.ABORTED
-                self._on_refusal(code, message.message or message.reason)
-            case Ping():
-                self._outgoing.put_nowait(Pong())
-            case _:
-                log.debug("< %s from the signaling server", type(message).__name__)
+                code = message.reason or message.code
+                refusal = WorkerRefused(
+                    code=ErrorCode.NOT_AUTHENTICATED if code in _UNWANTED else ErrorCode.ABORTED,
+                    reason=message.message or code,
+                )
+                self._emit(MachineName.SESSION, self._own, refusal)
+
+    def _newest(self) -> str:
+        """A worker that repeats no name answers the newest offer that has no answer."""
+        waiting = [
+            link.subject
+            for link in self._world.live(MachineName.LINK)
+            if link.state is LinkState.NEGOTIATING
+        ]
+        return waiting[-1] if waiting else ""

@@ -13,16 +13,18 @@ from pathlib import Path
 from fsm_worker.client.dialler import Dialler
 from fsm_worker.client.room import ClientRoom
 from fsm_worker.effects import Owner
-from fsm_worker.events import RecvAnswer, Started, Timer, WorkerRefused, WorkerStopping
+from fsm_worker.events import Started, Timer, WorkerRefused, WorkerStopping
 from fsm_worker.identity import Identity, only
 from fsm_worker.machines.engine import Step, Verdict
+from fsm_worker.machines.world import THE_SERVER
 from fsm_worker.machines.worlds import client_world
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.loopback import allow_loopback
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_socket import http_url_for, sign_in
-from fsm_worker.services.file_manager import FileManager, Moved
+from fsm_worker.services.file_manager import FileManager
+from fsm_worker.services.transfer import Moved
 from protocol.errors import ErrorCode
 from protocol.lifecycle import SessionState
 from protocol.messages import Message
@@ -79,7 +81,6 @@ class WorkerLink:
         self._on_step = on_step
         self._on_over = on_over
         self._link_moved = asyncio.Event()
-        self._room: ClientRoom | None = None
         self.world = client_world()
         self.runtime = Runtime(
             self.world,
@@ -105,7 +106,8 @@ class WorkerLink:
             deliver=on_message,
         )
         self._links.sessions = self._sessions
-        self._dialler = Dialler(self.runtime, self._links, ice_servers, self._offer)
+        self._room = ClientRoom(session, self.id, self.world, self.runtime.post)
+        self._dialler = Dialler(self.runtime, self._links, ice_servers, self._room.offer)
         self.files = FileManager(
             Path(),
             emit=self.runtime.post,
@@ -121,6 +123,8 @@ class WorkerLink:
                 Owner.LINKS: self._links,
                 Owner.SESSIONS: self._sessions,
                 Owner.FILE_MANAGER: self.files,
+                Owner.SIGNALING: self._room.link,
+                Owner.STATE_MANAGER: self._room,
             }
         )
 
@@ -137,54 +141,30 @@ class WorkerLink:
             SignalingRefused: it gives us no name.
         """
         allow_loopback()
-        who = await sign_in(http_url_for(self._where.url))
-        self._room = ClientRoom(
-            self._where,
-            who,
-            on_entered=self._entered,
-            on_answer=self._answered,
-            on_refusal=self._refused,
-        )
+        self._room.come_as(await sign_in(http_url_for(self._where.url)))
+        self.runtime.post(MachineName.SESSION, self.id, Started())
+        self.runtime.post(MachineName.SIGNALLING, THE_SERVER, Started())
         ended: Exception | None = None
         async with asyncio.TaskGroup() as group:
             runner = group.create_task(self.runtime.run(until=lambda: False))
-            staying = group.create_task(self._room.stay())
             try:
                 yield
                 await self._goodbye()
             except Exception as error:  # raised below, so that no group wraps it
                 ended = error
             finally:
-                staying.cancel()
                 runner.cancel()
                 await self._dialler.close()
                 await self.files.close()
         if ended is not None:
             raise ended
 
-    # --- facts of the room ---------------------------------------------------------------------
-
-    def _entered(self) -> None:
-        if self.world.get(MachineName.SESSION, self.id) is None:
-            self.runtime.post(MachineName.SESSION, self.id, Started())
-
-    def _answered(self, sdp: str) -> None:
-        for link in self.world.live(MachineName.LINK)[-1:]:  # the newest offer is the one
-            self.runtime.post(MachineName.LINK, link.subject, RecvAnswer(sdp=sdp))
-
-    def _refused(self, code: ErrorCode, reason: str) -> None:
-        if self.world.get(MachineName.SESSION, self.id) is None:
-            self._on_over(ConnectionOver(code, reason))  # the room itself did not take us
-            return
-        self.runtime.post(MachineName.SESSION, self.id, WorkerRefused(code=code, reason=reason))
+    # --- what the managers above are given -------------------------------------------------------
 
     def _failed(self, code: ErrorCode, reason: str) -> None:
         if code is ErrorCode.NOT_AUTHENTICATED:
-            self._refused(code, reason)
-
-    def _offer(self, sdp: str) -> None:
-        if self._room is not None:
-            self._room.offer(sdp)
+            refusal = WorkerRefused(code=code, reason=reason)
+            self.runtime.post(MachineName.SESSION, self.id, refusal)
 
     def _take_chunk(self, owner: str, frame: bytes) -> None:
         self.files.take_chunk(owner, frame)

@@ -2,9 +2,11 @@
 
 Laws:
 
-- Whatever the worker says is delivered once, in order, to the program that uses the client.
+- What the worker numbers is delivered once and in order to the program that uses the client; of
+  what it does not number (progress, telemetry, status), the newest comes again with a new link.
 - A link that is lost leaves the session detached: the client dials again, with the next generation,
   and resumes. Attempts come at random moments and do not slow down; the session timer ends them.
+- Nobody is dialled while no signaling server carries our offers.
 - A worker that is not there or does not want us is not dialled again, unless it once was ours.
 """
 
@@ -14,6 +16,8 @@ from fsm_worker.events import (
     LinkLost,
     LinkUp,
     OutboxFilled,
+    RoomEntered,
+    RoomLeft,
     Started,
     Timer,
     WorkerRefused,
@@ -31,6 +35,7 @@ S = SessionState
 farewell = Guard("farewell", lambda _facts, event: event.farewell)
 
 welcomed = Guard("welcomed", lambda facts, _event: facts.welcomed)
+in_room = Guard("in_room", lambda facts, _event: facts.in_room)
 
 #: Everything that the message table addresses to a client's session, but the welcome.
 NEWS = tuple(
@@ -46,7 +51,10 @@ _dial = fold("dialled", "dialled += 1", lambda facts, _event: facts.dialled + 1)
 _AGAIN = (Dial, arm(Timer.REDIAL))
 
 ROWS = (
-    Row("K0", (S.NEW,), Started, (), S.DETACHED, (_dial,), (*_AGAIN, arm(Timer.SESSION))),
+    Row("K0", (S.NEW,), Started, (), S.DETACHED, (), (arm(Timer.SESSION),)),
+    Row("K34", (S.DETACHED,), RoomEntered, (), None, (put("in_room", True), _dial), _AGAIN),
+    Row("K35", (S.ATTACHED,), RoomEntered, (), None, (put("in_room", True),)),
+    Row("K36", (S.DETACHED, S.ATTACHED), RoomLeft, (), None, (put("in_room", False),)),
     Row("K1", (S.DETACHED, S.ATTACHED), LinkUp, (), S.ATTACHED, _HOLD, (HoldOutbox,)),
     Row("K2", (S.ATTACHED,), m.Welcome, (), None,
         (put("welcomed", True),), (SendResume, Deliver)),
@@ -57,7 +65,7 @@ ROWS = (
     Row("K4", (S.ATTACHED,), LinkLost, (farewell,), S.CLOSED,
         (put("link", ""), put("code", ErrorCode.WORKER_LEAVING),
          put("reason", "the worker has left")), (ForgetSession,)),
-    Row("K30", (S.DETACHED,), Timer.REDIAL, (), None, (_dial,), _AGAIN),
+    Row("K30", (S.DETACHED,), Timer.REDIAL, (in_room,), None, (_dial,), _AGAIN),
     Row("K31", (S.DETACHED,), Timer.SESSION, (), S.CLOSED,
         (put("code", ErrorCode.ABORTED), put("reason", "the worker can't be reached")),
         (ForgetSession,)),
@@ -75,7 +83,9 @@ IGNORED = (
     Ignored((S.DETACHED,), (LinkLost,), "a late callback of an old link"),
     Ignored((S.DETACHED, S.ATTACHED, S.CLOSED), (WorkerRefused,),
             "it was ours once and may come back"),
-    Ignored((S.CLOSED,), (LinkUp, LinkLost, OutboxFilled, WorkerStopping), "it is over"),
+    Ignored((S.DETACHED,), (Timer.REDIAL,), "entering the room dials"),
+    Ignored((S.CLOSED,), (LinkUp, LinkLost, OutboxFilled, WorkerStopping, RoomEntered, RoomLeft),
+            "it is over"),
     Ignored((S.ATTACHED, S.DETACHED, S.CLOSED), (EffectFailed,),
             "what could not be sent is in the outbox"),
 )  # fmt: skip

@@ -22,7 +22,7 @@ from msgspec import Struct, structs
 from transitions import EventData, Machine, State
 
 from fsm_worker.effects import Do, Effect, StartTimer
-from fsm_worker.events import Event, On, Timer, TimerExpired, event_name, key_of
+from fsm_worker.events import EffectFailed, Event, On, Timer, TimerExpired, event_name, key_of
 from protocol.table import MachineName
 
 S = TypeVar("S", bound=StrEnum)
@@ -49,6 +49,17 @@ class Guard(NamedTuple):
     def holds(self, facts: Struct, event: Event) -> bool:
         """Whether the row may fire as far as this guard goes."""
         return self.test(facts, event) is not self.negated
+
+
+def failure_of(*effects: type[Effect]) -> Guard:
+    """Whether the failed effect is one of these: a word that was not sent fails no job."""
+    names = frozenset(effect.method() for effect in effects)
+    words = "_or_".join(effect.method() for effect in effects)
+
+    def failed(_facts: Any, event: Any) -> bool:
+        return isinstance(event, EffectFailed) and event.effect in names
+
+    return Guard(f"{words}_failed", failed)
 
 
 class Put(NamedTuple):

@@ -21,6 +21,7 @@ from fsm_worker.effects import (
     CloseJob,
     CollectOutputs,
     DiscardOutputs,
+    ForgetJob,
     InterruptTree,
     KillTree,
     OpenJob,
@@ -41,6 +42,7 @@ from fsm_worker.events import (
     ClientDetached,
     Collected,
     CollectFailed,
+    Crowded,
     EffectFailed,
     Event,
     FileProgressed,
@@ -54,11 +56,22 @@ from fsm_worker.events import (
     ValidationFailed,
     ValidationPassed,
     WorkerLeaving,
+    WorkerStopped,
     WorkerStopping,
 )
 from fsm_worker.facts import JobFacts, Why
 from fsm_worker.machines.defaults import STOP_STEPS
-from fsm_worker.machines.engine import Guard, Ignored, Put, Row, Table, fold, put, take
+from fsm_worker.machines.engine import (
+    Guard,
+    Ignored,
+    Put,
+    Row,
+    Table,
+    failure_of,
+    fold,
+    put,
+    take,
+)
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, Outcome
 from protocol.messages import Attach, Cancel, LogGet, Problem, Stop, Submit
@@ -72,6 +85,11 @@ FINAL = (S.REJECTED, S.DONE)
 ON_GPU = (S.PREPARING, S.RUNNING, S.STOPPING, S.CANCELLING, S.KILLING)
 WAITING = (S.STAGING, S.VALIDATING, S.QUEUED)
 LIVE = (*WAITING, *ON_GPU, S.COLLECTING)
+#: Jobs of one key that may be alive at a time.
+MOST_ALIVE = 100
+#: Characters of a problem's sentence; all problems of a job travel in one frame.
+LONGEST_SENTENCE = 2000
+
 _ENDING = (S.STOPPING, S.CANCELLING, S.KILLING, S.COLLECTING)
 
 
@@ -86,6 +104,7 @@ runnable = Guard(
     "runnable",
     lambda _facts, event: event.message.spec.kind == "package" and len(event.message.inputs) == 1,
 )
+few_alive = Guard("few_alive", lambda _facts, event: event.alive < MOST_ALIVE)
 same_submission = Guard(
     "same_submission", lambda facts, event: facts.digest == submission_digest(event)
 )
@@ -97,7 +116,6 @@ exit_ok = Guard("exit_ok", lambda _facts, event: event.ok)
 out_of_memory = Guard("out_of_memory", lambda _facts, event: event.out_of_memory)
 more_stages = Guard("more_stages", lambda facts, _event: facts.stage + 1 < facts.stages)
 more_steps = Guard("more_steps", lambda facts, _event: facts.step + 1 < len(STOP_STEPS))
-next_is_interrupt = Guard("next_is_interrupt", lambda facts, _event: facts.step == 0)
 throw_away = Guard("throw_away", lambda facts, _event: facts.why in {Why.CANCEL, Why.WORKER})
 asking = Guard("asking", lambda facts, _event: facts.step == 0)
 
@@ -120,7 +138,7 @@ def _problem(code: ErrorCode, sentence: str = "") -> Put:
         f"problems += {code.value}",
         lambda facts, event: (
             *facts.problems,
-            Problem(code=code, sentence=sentence or event.reason),
+            Problem(code=code, sentence=(sentence or event.reason)[:LONGEST_SENTENCE]),
         ),
     )
 
@@ -146,7 +164,10 @@ _next_step = fold("step", "step += 1", lambda facts, _event: facts.step + 1)
 _refused = fold(
     "problems",
     "problems += event.code",
-    lambda facts, event: (*facts.problems, Problem(code=event.code, sentence=event.reason)),
+    lambda facts, event: (
+        *facts.problems,
+        Problem(code=event.code, sentence=event.reason[:LONGEST_SENTENCE]),
+    ),
 )
 
 _DONE = (CloseJob, ReportState)
@@ -160,11 +181,15 @@ _under_way = do(ReplyError, code=E.IN_PROGRESS, sentence="the job is ending alre
 
 ROWS = (
     # new
-    Row("J1", (S.NEW,), Submit, (runnable,), S.STAGING,
+    Row("J1", (S.NEW,), Submit, (runnable, few_alive), S.STAGING,
         _born, (OpenJob, SendSnapshot, arm(Timer.STAGING))),
     Row("J2", (S.NEW,), Submit, (~runnable,), S.REJECTED,
         (*_born, _ends(O.REJECTED),
          _problem(E.NOT_SUPPORTED, "a job is one package (a zip archive with a script) for now")),
+        (SendSnapshot,)),
+    Row("J58", (S.NEW,), Submit, (runnable, ~few_alive), S.REJECTED,
+        (*_born, _ends(O.REJECTED),
+         _problem(E.OVERLOADED, f"{MOST_ALIVE} jobs of yours are waiting: let some end first")),
         (SendSnapshot,)),
     # a submission that is repeated, a job that is looked at: answered in every state
     Row("J3", (*LIVE, *FINAL), Submit, (same_submission,), None, (), (SendSnapshot,)),
@@ -201,13 +226,14 @@ ROWS = (
     Row("J21", WAITING, WorkerLeaving, (), S.REJECTED,
         (_ends(O.REJECTED), _problem(E.WORKER_LEAVING, "the worker takes no new jobs")),
         _DONE),
-    Row("J22", WAITING, EffectFailed, (), S.DONE, (_ends(O.FAILED), _refused), _DONE),
+    Row("J22", WAITING, EffectFailed, (failure_of(OpenJob, ValidatePackage),), S.DONE,
+        (_ends(O.FAILED), _refused), _DONE),
     # preparing
     Row("J23", (S.PREPARING,), Prepared, (gpu_free,), S.RUNNING,
         (), (ReportState, StartStage, arm(Timer.WALL))),
     Row("J24", (S.PREPARING,), Prepared, (~gpu_free,), S.COLLECTING,
         (_ends(O.FAILED), _problem(E.GPU_TAKEN)), _DISCARD),
-    Row("J25", (S.PREPARING,), EffectFailed, (), S.COLLECTING,
+    Row("J25", (S.PREPARING,), EffectFailed, (failure_of(PrepareRun),), S.COLLECTING,
         (_ends(O.FAILED), _problem(E.SETUP_FAILED)), _DISCARD),
     Row("J26", (S.PREPARING,), Timer.PREPARE, (), S.COLLECTING,
         (_ends(O.FAILED), _problem(E.SETUP_FAILED, "preparing the run took too long")), _DISCARD),
@@ -225,7 +251,7 @@ ROWS = (
         (_ends(O.OUT_OF_MEMORY), _problem(E.EXITED)), _COLLECT),
     Row("J34", (S.RUNNING,), ProcessExited, (~exit_ok, ~out_of_memory), S.COLLECTING,
         (_ends(O.FAILED), _problem(E.EXITED)), _COLLECT),
-    Row("J35", (S.RUNNING,), EffectFailed, (), S.COLLECTING,
+    Row("J35", (S.RUNNING,), EffectFailed, (failure_of(StartStage),), S.COLLECTING,
         (_ends(O.FAILED), _problem(E.SETUP_FAILED)), _COLLECT),
     Row("J36", (S.RUNNING,), Stop, (), S.STOPPING, (put("why", Why.STOP), put("step", 0)), _STOP),
     Row("J37", (S.RUNNING,), Timer.WALL, (), S.STOPPING,
@@ -238,11 +264,14 @@ ROWS = (
     Row("J40", (S.STOPPING,), ProcessExited, (), S.COLLECTING, (_by_why,), _COLLECT),
     Row("J41", (S.STOPPING,), Timer.REPEAT, (asking,), None,
         (), (RequestStop, arm(Timer.REPEAT))),
-    Row("J42", (S.STOPPING,), Timer.STEP, (more_steps, next_is_interrupt), None,
+    Row("J42", (S.STOPPING,), Timer.STEP, (more_steps, asking), None,
         (_next_step,), (InterruptTree, ReportState, arm(Timer.STEP))),
-    Row("J43", (S.STOPPING,), Timer.STEP, (more_steps, ~next_is_interrupt), None,
+    Row("J43", (S.STOPPING,), Timer.STEP, (more_steps, ~asking), None,
         (_next_step,), (TerminateTree, ReportState, arm(Timer.STEP))),
     Row("J44", (S.STOPPING,), Timer.STEP, (~more_steps,), S.KILLING, (), _KILL),
+    Row("J59", (S.STOPPING,), WorkerStopping, (more_steps,), None,
+        (fold("step", "step := last", lambda _facts, _event: len(STOP_STEPS) - 1),),
+        (TerminateTree, ReportState, arm(Timer.STEP))),
     # cancelling, killing
     Row("J45", (S.CANCELLING,), ProcessExited, (), S.COLLECTING, (_by_why,), _DISCARD),
     Row("J46", (S.CANCELLING,), Timer.KILL, (), S.KILLING, (), _KILL),
@@ -256,7 +285,13 @@ ROWS = (
     Row("J50", (S.COLLECTING,), CollectFailed, (), S.DONE, (_problem(E.RESULTS_PARTIAL),), _DONE),
     Row("J51", (S.COLLECTING,), Timer.COLLECT, (), S.DONE,
         (_problem(E.RESULTS_PARTIAL, "packing the results took too long"),), _DONE),
-    Row("J52", (S.COLLECTING,), EffectFailed, (), S.DONE, (_problem(E.RESULTS_PARTIAL),), _DONE),
+    Row("J52", (S.COLLECTING,), EffectFailed, (failure_of(CollectOutputs, DiscardOutputs),), S.DONE,
+        (_problem(E.RESULTS_PARTIAL),), _DONE),
+    # the worker ends before the job could
+    Row("J60", (*WAITING, *ON_GPU), WorkerStopped, (), S.DONE, (_ends(O.WORKER_STOPPED),), _DONE),
+    Row("J61", (S.COLLECTING,), WorkerStopped, (), S.DONE,
+        (_problem(E.RESULTS_PARTIAL, "the worker ended before the results were packed"),), _DONE),
+    Row("J62", FINAL, Crowded, (), None, (put("forgotten", True),), (ForgetJob,)),
     # asked again
     Row("J53", _ENDING, Stop, (), None, (), (_under_way,)),
     Row("J54", (S.CANCELLING, S.KILLING, S.COLLECTING), Cancel, (), None, (), (_under_way,)),
@@ -270,8 +305,8 @@ IGNORED = (
     Ignored((*ON_GPU, S.VALIDATING, S.QUEUED, S.COLLECTING, *FINAL),
             (FileProgressed, InputStored, InputRefused), "the inputs are complete, or given up"),
     Ignored((S.STOPPING,), (Timer.REPEAT,), "signals have taken over"),
-    Ignored((S.STOPPING, S.CANCELLING, S.KILLING, *FINAL), (EffectFailed,),
-            "the timers escalate, whatever fails"),
+    Ignored((*LIVE, *FINAL), (EffectFailed,),
+            "a word that was not sent, or a signal: the timers escalate, whatever fails"),
     Ignored((S.COLLECTING, *FINAL), (ProcessExited, Prepared),
             "the outcome is fixed; the worker proves that the process is gone"),
     Ignored((*WAITING, S.STOPPING, S.CANCELLING, S.KILLING, S.COLLECTING, *FINAL),
@@ -279,7 +314,7 @@ IGNORED = (
     Ignored((*ON_GPU, S.COLLECTING, *FINAL), (WorkerLeaving,), "it has the slot: it may finish"),
     Ignored(FINAL, (Collected, CollectFailed, ValidationPassed, ValidationFailed),
             "a late answer"),
-    Ignored(FINAL, (ClientAttached, ClientDetached), "it has ended"),
+    Ignored(FINAL, (ClientAttached, ClientDetached, WorkerStopped), "it has ended"),
 )  # fmt: skip
 
 

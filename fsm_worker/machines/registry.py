@@ -11,6 +11,7 @@ from typing import Any
 from fsm_worker.events import Timer, event_name
 from fsm_worker.machines.client_link import CLIENT_LINK
 from fsm_worker.machines.client_session import CLIENT_SESSION
+from fsm_worker.machines.client_signalling import CLIENT_SIGNALLING
 from fsm_worker.machines.engine import Table
 from fsm_worker.machines.job import JOB
 from fsm_worker.machines.link import LINK
@@ -34,6 +35,7 @@ MACHINES: Mapping[str, Table[Any, Any]] = MappingProxyType(
         "session": SESSION,
         "client_session": CLIENT_SESSION,
         "signalling": SIGNALLING,
+        "client_signalling": CLIENT_SIGNALLING,
         "receiving": RECEIVING,
         "sending": SENDING,
     }
@@ -47,7 +49,7 @@ def _by_name(*tables: Table[Any, Any]) -> Mapping[MachineName, Table[Any, Any]]:
 #: The machines of a worker process.
 WORKER_TABLES = _by_name(WORKER, JOB, RESULTS, LINK, SESSION, SIGNALLING, RECEIVING, SENDING)
 #: The machines of a client process.
-CLIENT_TABLES = _by_name(CLIENT_LINK, CLIENT_SESSION, RECEIVING, SENDING)
+CLIENT_TABLES = _by_name(CLIENT_LINK, CLIENT_SESSION, CLIENT_SIGNALLING, RECEIVING, SENDING)
 
 _HEARERS = (
     (Direction.TO_WORKER, "worker", WORKER_TABLES),

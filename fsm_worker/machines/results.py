@@ -53,7 +53,7 @@ IGNORED = (
     Ignored((S.HELD, S.DELIVERED, S.EXPIRED), (JobDone, ResultsAcknowledged, DeliveryFailed),
             "late word of an earlier delivery"),
     Ignored((S.NONE, S.HELD, S.DELIVERING, S.DELIVERED, S.EXPIRED), (EffectFailed,),
-            "what could not be deleted is tried again at the next start"),
+            "what could not be deleted stays until the operator deletes it"),
 )  # fmt: skip
 
 RESULTS = Table(

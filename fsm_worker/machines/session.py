@@ -18,7 +18,15 @@ from fsm_worker.effects import (
     SendWorkerStatus,
     arm,
 )
-from fsm_worker.events import EffectFailed, LinkLost, LinkUp, OutboxFilled, Timer, WorkerStopping
+from fsm_worker.events import (
+    Crowded,
+    EffectFailed,
+    LinkLost,
+    LinkUp,
+    OutboxFilled,
+    Timer,
+    WorkerStopping,
+)
 from fsm_worker.facts import SessionFacts
 from fsm_worker.machines.engine import Guard, Ignored, Row, Table, put, take
 from protocol.lifecycle import SessionState
@@ -45,6 +53,7 @@ ROWS = (
     Row("N6", (S.ATTACHED, S.DETACHED), WorkerStopping, (), S.CLOSED, (), (ForgetSession,)),
     Row("N11", (S.ATTACHED, S.DETACHED), OutboxFilled, (), S.CLOSED,
         (put("link", ""),), (ForgetSession,)),
+    Row("N12", (S.DETACHED,), Crowded, (), S.CLOSED, (), (ForgetSession,)),
     # what a client may ask for
     Row("N7", (S.ATTACHED,), Resume, (), None, (), (Replay,)),
     Row("N8", (S.ATTACHED,), WorkerGet, (), None, (), (SendWorkerStatus,)),

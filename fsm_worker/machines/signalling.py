@@ -1,4 +1,4 @@
-"""The websocket to the signaling server.
+"""A worker's websocket to the signaling server; `client_signalling` has a client's.
 
 Laws:
 
@@ -41,10 +41,25 @@ final = Guard("final", lambda _facts, event: event.final)
 
 _tried = fold("tries", "tries += 1", lambda facts, _event: facts.tries + 1)
 _RETRY = (CloseSocket, arm(Timer.DELAY))
-_LISTEN = (arm(Timer.SILENCE), arm(Timer.STABLE))
+LISTEN = (arm(Timer.SILENCE), arm(Timer.STABLE))
 _OPEN = (S.CONNECTING, S.REGISTERING, S.REGISTERED, S.STALE)
 
-ROWS = (
+refused = take("code")
+welcome = (put("code", ""), put("reason", ""))
+
+#: What only a worker does: it publishes its status, and tells its operator how clients get here.
+PUBLISHING = (
+    Row("S6", (S.REGISTERING,), RecvRegistered, (~been_here,), S.REGISTERED,
+        (take("room"), *welcome), (ReportReady, *LISTEN)),
+    Row("S17", (S.REGISTERING,), RecvRegistered, (been_here,), S.REGISTERED,
+        welcome, LISTEN),
+    Row("S18", (S.REGISTERED, S.STALE), StatusChanged, (), None, (), (AnnounceStatus,)),
+    Row("S7", (S.REGISTERING,), RecvRefusal, (final,), S.REFUSED,
+        (take("reason"), refused), (CloseSocket, ReportSignalling)),
+)  # fmt: skip
+
+#: What both sides do.
+SHARED = (
     Row("S1", (S.DOWN,), Started, (), S.CONNECTING, (), (OpenSocket, arm(Timer.CONNECT))),
     Row("S2", (S.CONNECTING,), SocketOpened, (), S.REGISTERING,
         (), (SendRegistration, arm(Timer.REGISTER))),
@@ -52,21 +67,14 @@ ROWS = (
         (_tried, put("reason", "the server does not answer")), _RETRY),
     Row("S4", _OPEN, SocketFailed, (), S.BACKOFF, (_tried, take("reason")), _RETRY),
     Row("S5", _OPEN, EffectFailed, (), S.BACKOFF, (_tried, take("reason")), _RETRY),
-    Row("S6", (S.REGISTERING,), RecvRegistered, (~been_here,), S.REGISTERED,
-        (take("room"), put("reason", "")), (ReportReady, *_LISTEN)),
-    Row("S17", (S.REGISTERING,), RecvRegistered, (been_here,), S.REGISTERED,
-        (put("reason", ""),), _LISTEN),
-    Row("S18", (S.REGISTERED, S.STALE), StatusChanged, (), None, (), (AnnounceStatus,)),
-    Row("S7", (S.REGISTERING,), RecvRefusal, (final,), S.REFUSED,
-        (take("reason"),), (CloseSocket, ReportSignalling)),
     Row("S8", (S.REGISTERING,), RecvRefusal, (~final,), S.BACKOFF,
-        (_tried, take("reason")), _RETRY),
+        (_tried, take("reason"), refused), _RETRY),
     Row("S9", (S.REGISTERING,), Timer.REGISTER, (), S.BACKOFF,
         (_tried, put("reason", "the server does not register this worker")), _RETRY),
     Row("S10", (S.REGISTERED,), SignalArrived, (), None, (), (arm(Timer.SILENCE),)),
     Row("S11", (S.REGISTERED,), Timer.STABLE, (), None, (put("tries", 0),)),
     Row("S12", (S.REGISTERED,), Timer.SILENCE, (), S.STALE, (), (PingServer, arm(Timer.DEAD))),
-    Row("S13", (S.STALE,), SignalArrived, (), S.REGISTERED, (), _LISTEN),
+    Row("S13", (S.STALE,), SignalArrived, (), S.REGISTERED, (), LISTEN),
     Row("S14", (S.STALE,), Timer.DEAD, (), S.BACKOFF,
         (_tried, put("reason", "the server has gone silent")), _RETRY),
     Row("S15", (S.BACKOFF,), Timer.DELAY, (), S.CONNECTING,
@@ -82,10 +90,14 @@ IGNORED = (
     Ignored((S.REGISTERED, S.STALE), (RecvRefusal, RecvRegistered),
             "one message of ours was refused; the registration stands"),
     Ignored((S.BACKOFF, S.DOWN, S.REFUSED), (RecvRefusal, RecvRegistered), "late words"),
-    Ignored((S.CONNECTING, S.REGISTERING, S.BACKOFF, S.DOWN, S.REFUSED), (StatusChanged,),
-            "the next registration says it"),
     Ignored((S.DOWN, S.REFUSED), (WorkerStopping,), "there is nothing to close"),
 )  # fmt: skip
+
+_SAID_LATER = Ignored(
+    (S.CONNECTING, S.REGISTERING, S.BACKOFF, S.DOWN, S.REFUSED),
+    (StatusChanged,),
+    "the next registration says it",
+)
 
 SIGNALLING = Table(
     MachineName.SIGNALLING,
@@ -93,6 +105,6 @@ SIGNALLING = Table(
     SignallingFacts,
     initial=S.DOWN,
     final=(S.REFUSED,),
-    rows=ROWS,
-    ignored=IGNORED,
+    rows=(*SHARED, *PUBLISHING),
+    ignored=(*IGNORED, _SAID_LATER),
 )

@@ -22,7 +22,9 @@ from fsm_worker.events import (
     CleanFailed,
     CleanSucceeded,
     EffectFailed,
+    EverythingKilled,
     JobLeftGpu,
+    JournalFailed,
     ProbeFailed,
     ProbeSucceeded,
     SlotRequested,
@@ -31,17 +33,23 @@ from fsm_worker.events import (
     Timer,
 )
 from fsm_worker.facts import WorkerFacts
-from fsm_worker.machines.engine import Guard, Ignored, Row, Table, put, take
+from fsm_worker.machines.engine import Guard, Ignored, Row, Table, failure_of, put, take
 from protocol.lifecycle import WorkerState
 from protocol.table import MachineName
 
 S = WorkerState
 
 leaving = Guard("leaving", lambda facts, _event: facts.leaving)
+look_failed = failure_of(ProbeHost, CleanSlot)
+clean_failed = failure_of(CleanSlot)
+kill_failed = failure_of(KillEverything)
 
 _PROBE_AGAIN = (PublishStatus, arm(Timer.PROBE))
 _LINGER = (PublishStatus, arm(Timer.LINGER))
 _UNDEAD = "a process of the last job does not die"
+# its jobs get their outcome, and their owners hear it, before it says goodbye
+_FORCED = (put("forced", True),)
+_GONE = (put("gone", True),)
 _CLEAN = (PublishStatus, CleanSlot, arm(Timer.CLEAN))
 
 ROWS = (
@@ -51,7 +59,7 @@ ROWS = (
     Row("W3", (S.STARTING,), ProbeFailed, (), S.DEGRADED, (take("reason"),), _PROBE_AGAIN),
     Row("W4", (S.STARTING,), Timer.PROBE, (), S.DEGRADED,
         (put("reason", "the GPU probe hangs"),), _PROBE_AGAIN),
-    Row("W5", (S.STARTING, S.DEGRADED), EffectFailed, (), S.DEGRADED,
+    Row("W5", (S.STARTING, S.DEGRADED), EffectFailed, (look_failed,), S.DEGRADED,
         (take("reason"),), _PROBE_AGAIN),
     # available
     Row("W6", (S.AVAILABLE,), SlotRequested, (), S.BUSY, (take("slot", "job"),), (PublishStatus,)),
@@ -70,13 +78,13 @@ ROWS = (
         (put("slot", ""), take("reason")), _PROBE_AGAIN),
     Row("W13", (S.CLEANING,), Timer.CLEAN, (~leaving,), S.DEGRADED,
         (put("slot", ""), put("reason", _UNDEAD)), _PROBE_AGAIN),
-    Row("W14", (S.CLEANING,), EffectFailed, (~leaving,), S.DEGRADED,
+    Row("W14", (S.CLEANING,), EffectFailed, (clean_failed, ~leaving), S.DEGRADED,
         (put("slot", ""), take("reason")), _PROBE_AGAIN),
     Row("W27", (S.CLEANING,), CleanFailed, (leaving,), S.STOPPING,
         (put("slot", ""), take("reason")), _LINGER),
     Row("W28", (S.CLEANING,), Timer.CLEAN, (leaving,), S.STOPPING,
         (put("slot", ""), put("reason", _UNDEAD)), _LINGER),
-    Row("W29", (S.CLEANING,), EffectFailed, (leaving,), S.STOPPING,
+    Row("W29", (S.CLEANING,), EffectFailed, (clean_failed, leaving), S.STOPPING,
         (put("slot", ""), take("reason")), _LINGER),
     Row("W15", (S.CLEANING,), TerminateRequested, (~leaving,), None, (put("leaving", True),)),
     Row("W16", (S.CLEANING,), TerminateRequested, (leaving,), S.STOPPING,
@@ -91,10 +99,22 @@ ROWS = (
     # leaving
     Row("W22", (S.STARTING, S.AVAILABLE, S.DEGRADED), TerminateRequested, (), S.STOPPING,
         (), _LINGER),
+    # what can't be written down can't be promised: no new jobs, and the running one ends by itself
+    Row("W30", (S.BUSY,), JournalFailed, (), S.DRAINING,
+        (put("leaving", True), take("reason")), (PublishStatus,)),
+    Row("W31", (S.CLEANING,), JournalFailed, (~leaving,), None,
+        (put("leaving", True), take("reason"))),
+    Row("W32", (S.STARTING, S.AVAILABLE, S.DEGRADED), JournalFailed, (), S.STOPPING,
+        (take("reason"),), _LINGER),
     Row("W23", (S.STOPPING,), AllDone, (), S.STOPPED, (), (KillEverything, Leave)),
-    Row("W24", (S.STOPPING,), Timer.STOP, (), S.STOPPED, (), (KillEverything, Leave)),
-    Row("W25", (S.STOPPING,), Timer.LINGER, (), S.STOPPED, (), (KillEverything, Leave)),
-    Row("W26", (S.STOPPING,), TerminateRequested, (), S.STOPPED, (), (KillEverything, Leave)),
+    Row("W24", (S.STOPPING,), Timer.STOP, (), S.STOPPING, _FORCED, (KillEverything,)),
+    Row("W25", (S.STOPPING,), Timer.LINGER, (), S.STOPPING, _FORCED, (KillEverything,)),
+    Row("W26", (S.STOPPING,), TerminateRequested, (), S.STOPPING, _FORCED, (KillEverything,)),
+    Row("W33", (S.STOPPING,), EverythingKilled, (), S.STOPPED, _GONE, (Leave,)),
+    Row("W34", (S.STOPPING,), EffectFailed, (kill_failed,), S.STOPPED,
+        (take("reason"), *_GONE), (Leave,)),
+    Row("W35", (S.STOPPED,), EverythingKilled, (), None, _GONE),
+    Row("W36", (S.STOPPED,), EffectFailed, (kill_failed,), None, _GONE),
 )  # fmt: skip
 
 _PROBED = (ProbeSucceeded, ProbeFailed)
@@ -104,8 +124,9 @@ IGNORED = (
             "a probe that was asked for earlier"),
     Ignored((S.STARTING, S.AVAILABLE, S.BUSY, S.DRAINING, S.STOPPING, S.STOPPED), _CLEANED,
             "a cleaning that was asked for earlier"),
-    Ignored((S.AVAILABLE, S.BUSY, S.DRAINING, S.STOPPING, S.STOPPED), (EffectFailed,),
-            "publishing is tried again with the next change"),
+    Ignored(tuple(S), (EffectFailed,), "publishing is tried again with the next change"),
+    Ignored((S.DRAINING, S.CLEANING, S.STOPPING, S.STOPPED), (JournalFailed,),
+            "it is leaving already"),
     Ignored((S.STOPPED,), (TerminateRequested,), "it has stopped"),
 )  # fmt: skip
 

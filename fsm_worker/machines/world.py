@@ -14,8 +14,6 @@ from protocol.table import MachineName
 #: Subjects of the machines that a worker has one of.
 THE_WORKER = "worker"
 THE_SERVER = "signalling"
-#: Ended jobs that are remembered beside the living.
-KEEP_JOBS = 500
 #: Machines that are forgotten once they have ended and everything coupled to them has moved.
 _FORGOTTEN = (
     MachineName.LINK,
@@ -130,7 +128,11 @@ class World:
 
     def _put_away(self, steps: Sequence[Step]) -> None:
         """Everything coupled to what has ended has moved: it is forgotten, or kept aside."""
-        for name, subject in {(step.machine, step.subject) for step in steps}:
+        for name, subject in dict.fromkeys((step.machine, step.subject) for step in steps):
+            ended = self.ended.get(name, {}).get(subject)
+            if ended is not None and getattr(ended.facts, "forgotten", False):
+                for kept in self.ended.values():
+                    kept.pop(subject, None)
             instance = self.machines[name].get(subject)
             if instance is None or not instance.final:
                 continue
@@ -138,10 +140,3 @@ class World:
                 del self.machines[name][subject]
             elif name in self.ended:
                 self.ended[name][subject] = self.machines[name].pop(subject)
-        jobs, results = self.ended[MachineName.JOB], self.ended[MachineName.RESULTS]
-        if len(jobs) > KEEP_JOBS:
-            held = self.machines.get(MachineName.RESULTS, {})
-            over = [subject for subject in jobs if subject not in held]
-            for subject in over[: len(jobs) - KEEP_JOBS]:
-                del jobs[subject]
-                results.pop(subject, None)

@@ -1,5 +1,6 @@
 """The two worlds: the machines of a worker, and those of a client."""
 
+from fsm_worker.machines.client_signalling import CLIENT_SIGNALLING
 from fsm_worker.machines.coupling import CLIENT_COUPLINGS, WORKER_COUPLINGS
 from fsm_worker.machines.engine import Instance
 from fsm_worker.machines.registry import CLIENT_TABLES, WORKER_TABLES
@@ -23,7 +24,7 @@ def at_rest(world: World) -> bool:
     server = world.get(MachineName.SIGNALLING, THE_SERVER)
     return (
         worker is not None
-        and worker.final
+        and worker.facts.gone
         and (server is None or server.final or server.state is SIGNALLING.initial)
         and not world.live(MachineName.LINK)
     )
@@ -31,4 +32,7 @@ def at_rest(world: World) -> bool:
 
 def client_world() -> World:
     """A client's machines, before anything has happened."""
-    return World(CLIENT_TABLES, CLIENT_COUPLINGS)
+    world = World(CLIENT_TABLES, CLIENT_COUPLINGS)
+    server = Instance(CLIENT_SIGNALLING, THE_SERVER)
+    world.machines[MachineName.SIGNALLING][THE_SERVER] = server
+    return world

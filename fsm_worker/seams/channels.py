@@ -8,9 +8,18 @@ from collections.abc import Callable
 from aiortc import RTCDataChannel
 
 from protocol import messages as m
-from protocol.proof import to_text
+from protocol.errors import ErrorCode, ProtocolError
+from protocol.proof import to_text, transcript
 
 _FINGERPRINT = re.compile(r"^a=fingerprint:sha-256 ([0-9A-Fa-f:]{95})\s*$", re.MULTILINE)
+
+
+# Why a frame has no meaning here.
+NO_LANE = ProtocolError(ErrorCode.NOT_SUPPORTED, "no lane has this label")
+NO_TEXT = ProtocolError(ErrorCode.MALFORMED, "the bulk lane takes binary chunks only")
+NUMBER = ProtocolError(ErrorCode.MALFORMED, "`seq` is missing, or stands where none belongs")
+TOO_FAST = ProtocolError(ErrorCode.OVERLOADED, "wait for answers before you ask for more")
+WRONG_LANE = ProtocolError(ErrorCode.MALFORMED, "this message belongs on another lane")
 
 
 class LinkGone(ConnectionError):
@@ -38,3 +47,19 @@ class Channels:
         self.strikes = 0
         self.heard = 0.0
         self.pings = 0
+        self.waiting = 0  # events of its frames that are not yet decided
+        self.flooded = False
+
+    def transcript(self, role: str) -> bytes:
+        """What the side of this role signs: both hellos, over this very connection.
+
+        Raises:
+            LinkGone: the handshake has not begun.
+        """
+        ours, theirs = self.ours, self.theirs
+        if ours is None or theirs is None:
+            raise LinkGone("the handshake has not begun")
+        mine, other = self.fingerprints()
+        if ours.role == "client":
+            return transcript(role, ours, theirs, (mine, other))
+        return transcript(role, theirs, ours, (other, mine))

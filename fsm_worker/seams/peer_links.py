@@ -35,14 +35,22 @@ from fsm_worker.events import (
 )
 from fsm_worker.identity import Identity, Trust, proved
 from fsm_worker.runtime import Runtime
-from fsm_worker.seams.channels import Channels, LinkGone
+from fsm_worker.seams.channels import (
+    NO_LANE,
+    NO_TEXT,
+    NUMBER,
+    TOO_FAST,
+    WRONG_LANE,
+    Channels,
+    LinkGone,
+)
 from fsm_worker.seams.sessions import Sessions
 from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL, NATIVE_VERSION
 from protocol import messages as m
 from protocol.codec import Frame, decode, encode
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import LinkState
-from protocol.proof import invitation, transcript
+from protocol.proof import invitation
 from protocol.table import ROW_OF, Direction, Lane, MachineName, Replay
 
 log = logging.getLogger(__name__)
@@ -52,11 +60,9 @@ HIGH_WATER = 2 * 1024 * 1024
 LOW_WATER = 512 * 1024
 
 
+#: Control frames of one link that may wait for their turn.
+MOST_WAITING = 1024
 _UP = frozenset({LinkState.UP, LinkState.SUSPECT})
-_NO_LANE = ProtocolError(ErrorCode.NOT_SUPPORTED, "no lane has this label")
-_NO_TEXT = ProtocolError(ErrorCode.MALFORMED, "the bulk lane takes binary chunks only")
-_NUMBER = ProtocolError(ErrorCode.MALFORMED, "`seq` is missing, or stands where none belongs")
-_WRONG_LANE = ProtocolError(ErrorCode.MALFORMED, "this message belongs on another lane")
 
 
 class PeerLinks:
@@ -125,7 +131,7 @@ class PeerLinks:
             LOG_LABEL: lambda data: self._log(link, data),
             BULK_LABEL: lambda data: self._bulk(link, data),
         }
-        channel.on("message", handlers.get(label, lambda _data: self._strike(link, _NO_LANE)))
+        channel.on("message", handlers.get(label, lambda _data: self._strike(link, NO_LANE)))
         opened = ControlOpened(native=channel.protocol == NATIVE_SUBPROTOCOL)
         if label == CONTROL_LABEL or channel.protocol != NATIVE_SUBPROTOCOL:
             if channel.readyState == "open":
@@ -202,6 +208,26 @@ class PeerLinks:
     def _post(self, link: str, event: Event) -> None:
         self._runtime.post(MachineName.LINK, link, event)
 
+    def _post_frame(self, link: str, made: Callable[[], Event]) -> None:
+        """What a frame became; a peer that sends more than can be decided is told, and let go."""
+        channels = self._links.get(link)
+        if channels is None or channels.flooded:
+            return
+        if channels.waiting >= MOST_WAITING:
+            channels.flooded = True
+            if self.sessions is not None and self._is_up(link):
+                answer = m.Error(code=TOO_FAST.code, message=TOO_FAST.sentence)
+                self.sessions.send(self._session_of(link), answer)
+            self._post(link, FrameRefused(code=TOO_FAST.code, strikes=MOST_WAITING))
+            return
+        channels.waiting += 1
+
+        def event() -> Event:
+            channels.waiting -= 1
+            return made()
+
+        self._runtime.post(MachineName.LINK, link, event)
+
     def _session_of(self, link: str) -> str:
         instance = self._runtime.world.get(MachineName.LINK, link)
         return instance.facts.session if instance is not None else ""
@@ -212,16 +238,15 @@ class PeerLinks:
             return
         row = ROW_OF[type(frame.msg)]
         if (frame.seq > 0) is not (row.replay is Replay.ALL):
-            self._strike(link, _NUMBER)
+            self._strike(link, NUMBER)
             return
         sessions = self.sessions
         if sessions is not None and frame.ack and self._carries(link):
             sessions.acknowledged(self._session_of(link), frame.ack)
         if row.machine is MachineName.LINK:
-            self._post(link, Received(message=frame.msg, link=link))
+            self._post_frame(link, lambda: Received(message=frame.msg, link=link))
             return
-        self._runtime.post(
-            MachineName.LINK,
+        self._post_frame(
             link,
             lambda: FrameArrived(
                 number=frame.seq,
@@ -238,7 +263,7 @@ class PeerLinks:
 
     def _bulk(self, link: str, data: str | bytes) -> None:
         if isinstance(data, str):
-            self._strike(link, _NO_TEXT)
+            self._strike(link, NO_TEXT)
         elif self._is_up(link):
             self._alive(link)
             try:
@@ -268,7 +293,7 @@ class PeerLinks:
         try:
             frame = decode(data, self._inbound)
             if ROW_OF[type(frame.msg)].lane is not lane:
-                raise _WRONG_LANE
+                raise WRONG_LANE
         except ProtocolError as error:
             self._strike(link, error)
             return None
@@ -283,7 +308,8 @@ class PeerLinks:
         if self.sessions is not None and self._is_up(link):
             answer = m.Error(code=error.code, message=error.sentence)
             self.sessions.send(self._session_of(link), answer)
-        self._post(link, FrameRefused(code=error.code, strikes=channels.strikes))
+        refused = FrameRefused(code=error.code, strikes=channels.strikes)
+        self._post_frame(link, lambda: refused)
 
     # --- effects ---------------------------------------------------------------------------
 
@@ -306,7 +332,7 @@ class PeerLinks:
         channels = self._links[effect.subject]
         if isinstance(effect.event, Received):
             channels.theirs = effect.event.message
-        signed = self._transcript(channels, self._role)
+        signed = channels.transcript(self._role)
         proof = m.Proof(
             signature=self._identity.sign(signed),
             invitation=invitation(self._secret, signed) if self._secret else "",
@@ -321,7 +347,7 @@ class PeerLinks:
             return
         proof: m.Proof = effect.event.message
         peer_role = "client" if self._role == "worker" else "worker"
-        signed = self._transcript(channels, peer_role)
+        signed = channels.transcript(peer_role)
         both = all(channels.fingerprints())
         right = both and theirs.role == peer_role and proved(theirs.key, proof.signature, signed)
         refusal = self._trust(theirs, proof, signed) if right else ""
@@ -329,15 +355,6 @@ class PeerLinks:
         self._post(
             effect.subject, ProofChecked(proved=right, trusted=right and not refusal, reason=reason)
         )
-
-    def _transcript(self, channels: Channels, role: str) -> bytes:
-        ours, theirs = channels.ours, channels.theirs
-        if ours is None or theirs is None:
-            raise LinkGone("the handshake has not begun")
-        mine, other = channels.fingerprints()
-        if self._role == "client":
-            return transcript(role, ours, theirs, (mine, other))
-        return transcript(role, theirs, ours, (other, mine))
 
     def keep_alive(self, link: str) -> None:
         """Sends a ping."""

@@ -1,7 +1,16 @@
-"""How a worker gets into a room, and the string that leads a client there."""
+"""How a worker gets into a room, the string that leads a client there, and the offers it makes."""
 
+import secrets
+
+from fsm_worker.events import RecvOffer
+from fsm_worker.runtime import Runtime
 from fsm_worker.seams.signaling_socket import create_room, http_url_for, sign_in
 from protocol.proof import SessionString, to_text
+from protocol.signaling import Answer, Error, Offer
+from protocol.table import MachineName
+
+#: Links of a worker at a time, the half-open ones included.
+MOST_LINKS = 32
 
 
 async def enter_room(
@@ -37,3 +46,16 @@ async def enter_room(
         secret=to_text(secret),
     )
     return session, who.id_token
+
+
+def take_offer(runtime: Runtime, message: Offer | Answer | Error) -> None:
+    """An offer begins a link of its own; nothing else that a room says is for a worker's links."""
+    if not isinstance(message, Offer) or not isinstance(message.sdp, str):
+        return
+    peer, sdp, about = message.sender, message.sdp, message.link
+
+    def arrived() -> RecvOffer:  # counted when it is decided, not when it came
+        room = len(runtime.world.live(MachineName.LINK)) < MOST_LINKS
+        return RecvOffer(peer=peer, sdp=sdp, room_for_more=room, about=about)
+
+    runtime.post(MachineName.LINK, f"link-{secrets.token_hex(6)}", arrived)

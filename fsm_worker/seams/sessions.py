@@ -36,9 +36,13 @@ from protocol.table import Replay as Again
 
 log = logging.getLogger(__name__)
 
-#: Numbered messages that wait for an acknowledgement; beyond that the session ends.
-OUTBOX = 4096
+#: Bytes of numbered messages that wait for an acknowledgement; beyond that the session ends.
+OUTBOX = 8 * 1024 * 1024
+#: Unnumbered messages of which a new link gets the newest, by kind and job.
+NEWEST = 256
 RIGHTS = ("submit",)
+#: No number of a session has more digits.
+_WIDEST = 10**15
 
 
 class Wire(Protocol):
@@ -54,7 +58,8 @@ class Lane(Struct):
     received: int = 0  # highest number from the other side
     sent: int = 0  # highest number given out
     ready: bool = False  # both sides know what the other has; until then all is held
-    outbox: dict[int, m.Message] = {}
+    outbox: dict[int, tuple[m.Message, int]] = {}  # by number: a message, and its bytes
+    waiting: int = 0  # bytes in the outbox
     newest: "OrderedDict[tuple[str, str], m.Message]" = OrderedDict()
 
 
@@ -99,29 +104,37 @@ class Sessions:
     def acknowledged(self, session: str, number: int) -> None:
         """The other side has everything up to `number`."""
         lane = self._lanes.get(session)
-        if lane is not None:
+        if lane is not None and number <= lane.sent:
             for seq in [seq for seq in lane.outbox if seq <= number]:
-                del lane.outbox[seq]
+                lane.waiting -= lane.outbox.pop(seq)[1]
 
     def send(self, session: str, message: m.Message) -> None:
         """Sends a message in the way its row in the message table says.
 
         A session that is over is not written to; nobody can read it.
+
+        Raises:
+            ProtocolError: `too_large`; it can't be sent as one frame.
         """
         instance = self._world.get(MachineName.SESSION, session)
         if instance is None or instance.final:
             return
         lane, again = self.lane(session), ROW_OF[type(message)].replay
+        # before it is promised, and as long as it can become when it is sent again
+        size = len(encode(Frame(seq=_WIDEST, ack=_WIDEST, msg=message)))
         if again is Again.ALL:
             lane.sent += 1
-            lane.outbox[lane.sent] = message
-            if len(lane.outbox) > OUTBOX:
+            lane.outbox[lane.sent] = message, size
+            lane.waiting += size
+            if lane.waiting > OUTBOX:
                 self._emit(MachineName.SESSION, session, OutboxFilled())
             self._write(session, lane, lane.sent, message)
         elif again is Again.NEWEST:
             key = (tag_of(type(message)), str(getattr(message, "job", "")))
             lane.newest.pop(key, None)
             lane.newest[key] = message
+            if len(lane.newest) > NEWEST:
+                lane.newest.popitem(last=False)
             self._write(session, lane, 0, message)
         else:
             self._write(session, lane, 0, message)
@@ -169,8 +182,13 @@ class Sessions:
         except ProtocolError as error:
             self.refuse(facts.session, message, error)
             return
+        alive = sum(job.facts.owner == facts.key for job in self._world.live(MachineName.JOB))
         received = Received(
-            message=message, link=effect.subject, session=facts.session, key=facts.key
+            message=message,
+            link=effect.subject,
+            session=facts.session,
+            key=facts.key,
+            alive=alive,
         )
         self._emit(machine, subject, received)
 
@@ -225,10 +243,10 @@ class Sessions:
     # --- inside ----------------------------------------------------------------------------
 
     def _resume(self, session: str, received: int) -> None:
-        self.acknowledged(session, received)
         lane = self.lane(session)
+        self.acknowledged(session, received)
         lane.ready = True
-        for seq, message in list(lane.outbox.items()):
+        for seq, (message, _) in list(lane.outbox.items()):
             self._write(session, lane, seq, message)
         for message in list(lane.newest.values()):
             self._write(session, lane, 0, message)

@@ -1,4 +1,4 @@
-"""The worker's websocket to its signaling server: frames to events, and the port that sends.
+"""The websocket to the signaling server, of a worker and of a client: frames to events.
 
 Which message is legal when is decided by the tables `signalling` and `link`. What is sent while the
 socket is down is dropped: registration says everything again.
@@ -7,26 +7,28 @@ socket is down is dropped: registration says everything again.
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable
 
 from fsm_worker.effects import CloseSocket, OpenSocket, PingServer
 from fsm_worker.events import (
     Event,
-    RecvOffer,
     RecvRefusal,
     RecvRegistered,
     SignalArrived,
     SocketFailed,
     SocketOpened,
 )
+from fsm_worker.machines.world import THE_SERVER
+from fsm_worker.runtime import Emit
 from fsm_worker.seams.signaling_socket import (
     SignalingClosed,
     SignalingSocket,
     SignalingUnreachable,
 )
+from protocol.errors import ErrorCode
 from protocol.signaling import (
     CREDENTIALS_REFUSED,
+    Answer,
     Error,
     FromPeer,
     FromServer,
@@ -34,6 +36,7 @@ from protocol.signaling import (
     Ping,
     Pong,
     RegisteredAuth,
+    SignalingCode,
 )
 from protocol.table import MachineName
 
@@ -41,7 +44,8 @@ log = logging.getLogger(__name__)
 
 #: Frames that wait for the socket; a server that takes nothing is dropped by the ping anyway.
 _WAITING = 256
-_SUBJECT = "signalling"
+#: Refusals of who we are, and not of what is there.
+_UNKNOWN_US = CREDENTIALS_REFUSED - {SignalingCode.ROOM_NOT_FOUND}
 
 
 class SignalingLink:
@@ -50,19 +54,15 @@ class SignalingLink:
     Args:
         url: of its websocket.
         emit: reports events.
-        room_for_more: says whether another link may begin.
+        on_message: takes the offers, answers and refusals that are about a link.
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        emit: Callable[[MachineName, str, Event], None],
-        room_for_more: Callable[[], bool],
+        self, url: str, *, emit: Emit, on_message: Callable[[Offer | Answer | Error], None]
     ) -> None:
         self.url = url
         self._emit = emit
-        self._room_for_more = room_for_more
+        self._on_message = on_message
         self._outgoing: asyncio.Queue[FromPeer] | None = None
 
     def send(self, message: FromPeer) -> None:
@@ -77,19 +77,21 @@ class SignalingLink:
     async def open_socket(self, effect: OpenSocket) -> None:
         """Connects, and reads until the connection ends."""
         del effect
+        outgoing: asyncio.Queue[FromPeer] = asyncio.Queue(_WAITING)
         try:
             async with await SignalingSocket.connect(self.url) as socket:
-                self._outgoing = asyncio.Queue(_WAITING)
+                self._outgoing = outgoing
                 self._say(SocketOpened())
                 async with asyncio.TaskGroup() as group:
-                    writer = group.create_task(self._write(socket, self._outgoing))
+                    writer = group.create_task(self._write(socket, outgoing))
                     async for message in socket.messages():
                         self._read(message)
                     writer.cancel()
         except* (SignalingUnreachable, SignalingClosed, OSError) as errors:
             self._say(SocketFailed(reason=str(errors.exceptions[0])))
         finally:
-            self._outgoing = None
+            if self._outgoing is outgoing:  # a newer socket may have taken over
+                self._outgoing = None
 
     def close_socket(self, effect: CloseSocket) -> None:
         """Says goodbye by closing; the reader of this socket ends with it."""
@@ -104,7 +106,7 @@ class SignalingLink:
         self.send(Ping())
 
     def _say(self, event: Event) -> None:
-        self._emit(MachineName.SIGNALLING, _SUBJECT, event)
+        self._emit(MachineName.SIGNALLING, THE_SERVER, event)
 
     @staticmethod
     async def _write(socket: SignalingSocket, outgoing: "asyncio.Queue[FromPeer]") -> None:
@@ -117,21 +119,22 @@ class SignalingLink:
         match message:
             case RegisteredAuth():
                 self._say(RecvRegistered(room=message.room_id))
-            case Error(sender=""):
-                self._say(
-                    RecvRefusal(
-                        final=message.code in {str(code) for code in CREDENTIALS_REFUSED},
-                        reason=message.message or message.reason or message.code,
-                    )
-                )
-            case Offer(sdp=str(sdp)):
-                self._emit(
-                    MachineName.LINK,
-                    f"link-{secrets.token_hex(6)}",
-                    RecvOffer(peer=message.sender, sdp=sdp, room_for_more=self._room_for_more()),
-                )
             case Ping():
                 self.send(Pong())
+            case Error(sender="", code=code) if code != SignalingCode.NO_SUCH_PEER:
+                self._say(
+                    RecvRefusal(
+                        final=code in CREDENTIALS_REFUSED,
+                        code=(
+                            ErrorCode.NOT_AUTHENTICATED
+                            if code in _UNKNOWN_US
+                            else ErrorCode.ABORTED
+                        ),
+                        reason=message.message or message.reason or code,
+                    )
+                )
+            case Offer() | Answer() | Error():
+                self._on_message(message)
             case _:
                 log.debug("< %s from the signaling server", type(message).__name__)
 

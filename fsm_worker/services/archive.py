@@ -12,7 +12,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +38,7 @@ __all__ = [
     "ManifestMismatch",
     "PackedArchive",
     "UnpackLimits",
+    "UnpackStopped",
     "find_script",
     "pack",
     "pack_results",
@@ -93,6 +94,10 @@ class UnpackLimits:
         return min(self.max_total_bytes, by_ratio)
 
 
+class UnpackStopped(Exception):
+    """Nobody waits for the files any more, and none of them is left: say nothing."""
+
+
 class _BoundedReads(io.BufferedReader):
     """A file that refuses one huge read: zipfile takes the whole directory in one."""
 
@@ -108,13 +113,20 @@ class _BoundedReads(io.BufferedReader):
         return data
 
 
-def unpack(archive: Path, dest: Path, limits: UnpackLimits | None = None) -> list[Path]:
+def unpack(
+    archive: Path,
+    dest: Path,
+    limits: UnpackLimits | None = None,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[Path]:
     """Unpack an archive into a new folder; all of it, or nothing.
 
     Args:
         archive: a zip file, from anybody.
         dest: the folder to make; its parent must exist.
         limits: what the archive may become; None for the defaults.
+        stopped: asked before each member and each block of one, in the thread that unpacks.
 
     Returns:
         The files, under `dest`, in the archive's order.
@@ -123,6 +135,7 @@ def unpack(archive: Path, dest: Path, limits: UnpackLimits | None = None) -> lis
         ArchiveRefused: if it is no readable zip archive, or a member has a name that is not
             plain, is neither file nor folder, is encrypted, is there twice, does not match its
             checksum, or goes over a limit.
+        UnpackStopped: if `stopped` said yes.
         FileExistsError: if `dest` exists.
         OSError: if the archive can't be opened or the disk fails.
     """
@@ -134,7 +147,9 @@ def unpack(archive: Path, dest: Path, limits: UnpackLimits | None = None) -> lis
     with _BoundedReads(archive, bound) as file, _open(file) as opened:
         partial.mkdir()
         try:
-            files = _unpack_members(opened, archive.stat().st_size, partial, limits)
+            room = limits.bytes_for(archive.stat().st_size)
+            members = _checked_members(opened, limits, room)
+            files = _unpack_members(opened, members, partial, room, stopped)
             partial.rename(dest)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -195,11 +210,11 @@ def _open(file: IO[bytes]) -> zipfile.ZipFile:
         raise ArchiveRefused("", f"is not a zip file that can be read: {error}") from None
 
 
-def _unpack_members(
-    opened: zipfile.ZipFile, archive_bytes: int, partial: Path, limits: UnpackLimits
-) -> list[str]:
+def _checked_members(
+    opened: zipfile.ZipFile, limits: UnpackLimits, room: int
+) -> list[tuple[zipfile.ZipInfo, tuple[str, ...]]]:
+    """Give the members with the parts of their names; all of them can be unpacked, or none."""
     members = opened.infolist()
-    room = limits.bytes_for(archive_bytes)
     if len(members) > limits.max_entries:
         raise ArchiveRefused("", f"has more than {limits.max_entries} entries: pack fewer files")
     if sum(member.file_size for member in members) > room:
@@ -212,19 +227,37 @@ def _unpack_members(
         parts = parts_of(member.orig_filename, max_depth=limits.max_depth)
         names.add(parts, folder=member.is_dir())
         found.append((member, parts))
+    return found
+
+
+def _unpack_members(
+    opened: zipfile.ZipFile,
+    members: Sequence[tuple[zipfile.ZipInfo, tuple[str, ...]]],
+    partial: Path,
+    room: int,
+    stopped: Callable[[], bool],
+) -> list[str]:
     files = []
-    for member, parts in found:
+    for member, parts in members:
         path = partial.joinpath(*parts)
+        if stopped():
+            raise UnpackStopped
         if member.is_dir():
             path.mkdir(parents=True, exist_ok=True)
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        room -= _unpack_file(opened, member, path, room)
+        room -= _unpack_file(opened, member, path, room, stopped)
         files.append("/".join(parts))
     return files
 
 
-def _unpack_file(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, room: int) -> int:
+def _unpack_file(
+    opened: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    path: Path,
+    room: int,
+    stopped: Callable[[], bool],
+) -> int:
     """Write one file and give its size; the size in its header is not believed."""
     size = 0
     with path.open("xb") as out:
@@ -232,6 +265,8 @@ def _unpack_file(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, r
             size += len(chunk)
             if size > room:
                 raise _too_large(member.orig_filename, room)
+            if stopped():
+                raise UnpackStopped
             out.write(chunk)
     if size != member.file_size:
         raise ArchiveRefused(member.orig_filename, "is cut short: send the archive again")

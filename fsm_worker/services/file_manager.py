@@ -11,9 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
-
-from msgspec import Struct
+from typing import Any
 
 from fsm_worker.effects import (
     AbortOutgoing,
@@ -21,6 +19,7 @@ from fsm_worker.effects import (
     ConfirmStored,
     DeleteResults,
     DropIncoming,
+    KeepIncoming,
     OfferFile,
     OpenIncoming,
     RefuseIncoming,
@@ -38,9 +37,17 @@ from fsm_worker.events import (
     SourceFailed,
     StorageFailed,
 )
+from fsm_worker.facts import FileFacts
 from fsm_worker.services.incoming_file import IncomingFile
-from fsm_worker.services.transfer import OutgoingFile, SourceChanged, pump
-from protocol.bulk import MAX_SPANS, RangesRefused, decode_chunk
+from fsm_worker.services.transfer import (
+    Moved,
+    OutgoingFile,
+    Sender,
+    SessionLane,
+    SourceChanged,
+    pump,
+)
+from protocol.bulk import MAX_CHUNK, MAX_SPANS, RangesRefused, decode_chunk
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.messages import (
     FileAbort,
@@ -49,7 +56,6 @@ from protocol.messages import (
     FileRefused,
     FileStored,
     InputFile,
-    Message,
 )
 from protocol.table import MachineName
 
@@ -57,35 +63,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two `file_progressed` of one file.
 SAY_EVERY = 10.0
-
-
-class Sender(Protocol):
-    """Sends a control message to a session."""
-
-    def __call__(self, session: str, message: Message) -> None:
-        """Sends it, now or with the session's next link."""
-
-
-class Moved(Struct, frozen=True, kw_only=True):
-    """How far a file has come."""
-
-    job: str
-    name: str
-    done: int  # bytes
-    size: int  # bytes
-    incoming: bool
-
-
-class _Lane:
-    """The bulk lane of one session."""
-
-    def __init__(self, session: str, send: Callable[[str, bytes], Awaitable[None]]) -> None:
-        self._session = session
-        self._send = send
-
-    async def send(self, frame: bytes) -> None:
-        """Waits for room, then sends."""
-        await self._send(self._session, frame)
 
 
 class FileManager:
@@ -129,7 +106,10 @@ class FileManager:
         self._watch = watch
         self._expected: dict[tuple[str, str], tuple[Path, InputFile]] = {}
         self._incoming: dict[str, IncomingFile] = {}
-        self._jobs: dict[str, str] = {}  # of incoming files, by subject
+        self._wanted: dict[str, FileFacts] = {}  # incoming files that are not over, by subject
+        self._left: dict[tuple[str, str], IncomingFile] = {}  # by job and name: let go of, and kept
+        self._kept: set[str] = set()  # let go of while they were opened, by subject
+        self._doors: dict[tuple[str, str], asyncio.Lock] = {}  # by job and name
         self._outgoing: dict[str, OutgoingFile] = {}
         self._said: dict[str, float] = {}
         self._saving: set[str] = set()
@@ -151,8 +131,11 @@ class FileManager:
 
     def forget(self, job: str) -> None:
         """Takes no more files of this job."""
-        for key in [key for key in self._expected if key[0] == job]:
-            del self._expected[key]
+        for key in [key for key in self._left if key[0] == job]:
+            self._left.pop(key).close()
+        for kept in (self._expected, self._doors):
+            for key in [key for key in kept if key[0] == job]:
+                del kept[key]
 
     def take_chunk(self, session: str, frame: bytes) -> None:
         """Writes a chunk to its file; chunks of files that are not open are dropped.
@@ -160,11 +143,16 @@ class FileManager:
         Raises:
             ProtocolError: the frame is no chunk.
         """
-        chunk = decode_chunk(frame)
+        chunk = decode_chunk(frame, limit=MAX_CHUNK)
         subject = f"{session}/{chunk.transfer}"
         file = self._incoming.get(subject)
         if file is None:
             return
+        if len(frame) > self._wanted[subject].chunk:
+            raise ProtocolError(
+                ErrorCode.TOO_LARGE,
+                f"a chunk of {len(frame)} bytes is over the {self._wanted[subject].chunk} agreed",
+            )
         try:
             file.write(chunk.offset, chunk.payload)
         except ProtocolError as error:
@@ -176,7 +164,7 @@ class FileManager:
         self._moved(
             subject,
             Moved(
-                job=self._jobs[subject],
+                job=self._wanted[subject].job,
                 name=file.name,
                 done=file.received,
                 size=file.size,
@@ -200,17 +188,18 @@ class FileManager:
 
     async def close(self) -> None:
         """Keeps what has arrived for a later offer of the same content."""
-        for file in self._incoming.values():
+        for file in (*self._incoming.values(), *self._left.values()):
             with contextlib.suppress(OSError, ProtocolError):
                 await asyncio.to_thread(file.close)
         self._incoming.clear()
+        self._left.clear()
 
     # --- effects: in -----------------------------------------------------------------------
 
     async def open_incoming(self, effect: OpenIncoming) -> None:
         """Opens the partial file of an announced file, and asks for what is missing."""
-        facts = effect.facts
-        expected = self._expected.get((facts.job, facts.name))
+        facts, key = effect.facts, (effect.facts.job, effect.facts.name)
+        expected = self._expected.get(key)
         if expected is None or (expected[1].size, expected[1].root) != (facts.size, facts.root):
             self._storage_failed(
                 effect.subject,
@@ -218,16 +207,29 @@ class FileManager:
                 f"{facts.name} was not announced with this size and hash",
             )
             return
-        try:
-            file = await asyncio.to_thread(
-                IncomingFile.open, expected[0], facts.name, facts.size, facts.root
-            )
-        except ProtocolError as error:
-            self._storage_failed(effect.subject, error.code, error.sentence)
-            return
-        self._incoming[effect.subject] = file
-        self._jobs[effect.subject] = facts.job
-        self._ask(effect.subject, facts.session, facts.transfer)
+        self._wanted[effect.subject] = facts
+        async with self._door(key):
+            file = self._left.pop(key, None)  # of an earlier offer of the same content
+            if file is None:
+                try:
+                    file = await asyncio.to_thread(
+                        IncomingFile.open, expected[0], facts.name, facts.size, facts.root
+                    )
+                except ProtocolError as error:
+                    self._storage_failed(effect.subject, error.code, error.sentence)
+                    return
+            if effect.subject in self._wanted:
+                self._incoming[effect.subject] = file
+                self._ask(effect.subject, facts.session, facts.transfer)
+            elif effect.subject in self._kept:  # its sender left while the disk was busy
+                self._kept.discard(effect.subject)
+                self._left[key] = file
+            else:
+                await asyncio.to_thread(file.discard)
+
+    def _door(self, key: tuple[str, str]) -> asyncio.Lock:
+        """Opening, hashing and dropping one file of one job wait for each other."""
+        return self._doors.setdefault(key, asyncio.Lock())
 
     def ask_missing(self, effect: AskMissing) -> None:
         """Asks again for what is missing."""
@@ -244,17 +246,24 @@ class FileManager:
 
     async def verify_incoming(self, effect: VerifyIncoming) -> None:
         """Hashes the bytes, and gives the file its name if they are right."""
-        file, facts = self._incoming[effect.subject], effect.facts
-        if await asyncio.to_thread(file.verify):
-            await asyncio.to_thread(file.publish)
-            self._emit(MachineName.RECEIVING, effect.subject, DigestMatched())
-            return
-        directory, _ = self._expected[facts.job, facts.name]
-        await asyncio.to_thread(file.discard)
-        self._incoming[effect.subject] = await asyncio.to_thread(
-            IncomingFile.open, directory, facts.name, facts.size, facts.root
-        )
-        self._emit(MachineName.RECEIVING, effect.subject, DigestMismatched())
+        facts, subject = effect.facts, effect.subject
+        async with self._door((facts.job, facts.name)):
+            file = self._incoming.get(subject)
+            right = file is not None and await asyncio.to_thread(file.verify)
+            if file is None or subject not in self._wanted:
+                return  # given up meanwhile; whoever gave it up sees to the file
+            if right:
+                await asyncio.to_thread(file.publish)
+                self._emit(MachineName.RECEIVING, subject, DigestMatched())
+                return
+            await asyncio.to_thread(file.discard)
+            place = self._expected[facts.job, facts.name][0], facts.name, facts.size, facts.root
+            again = await asyncio.to_thread(IncomingFile.open, *place)
+            if subject in self._wanted:
+                self._incoming[subject] = again
+                self._emit(MachineName.RECEIVING, subject, DigestMismatched())
+            else:
+                await asyncio.to_thread(again.discard)
 
     def confirm_stored(self, effect: ConfirmStored) -> None:
         """Tells the sender that the file is here."""
@@ -268,19 +277,29 @@ class FileManager:
         facts = effect.facts
         self._send(
             facts.session,
-            FileRefused(transfer=facts.transfer, code=effect.code, message=facts.reason),
+            FileRefused(transfer=facts.transfer, code=facts.code, message=facts.reason),
         )
-        await self._drop(effect.subject)
+        await self._drop(effect.subject, facts)
 
     async def drop_incoming(self, effect: DropIncoming) -> None:
         """Drops what came."""
-        await self._drop(effect.subject)
+        await self._drop(effect.subject, effect.facts)
 
-    async def _drop(self, subject: str) -> None:
+    def keep_incoming(self, effect: KeepIncoming) -> None:
+        """Lets go of the file, for the next offer of it."""
+        file, opening = self._incoming.get(effect.subject), effect.subject in self._wanted
+        self._over(effect.subject)
+        if file is not None:
+            self._left[effect.facts.job, effect.facts.name] = file
+        elif opening:
+            self._kept.add(effect.subject)
+
+    async def _drop(self, subject: str, facts: FileFacts) -> None:
         file = self._incoming.get(subject)
         self._over(subject)
         if file is not None:
-            await asyncio.to_thread(file.discard)
+            async with self._door((facts.job, facts.name)):
+                await asyncio.to_thread(file.discard)
 
     def _storage_failed(self, subject: str, code: ErrorCode, reason: str) -> None:
         self._emit(MachineName.RECEIVING, subject, StorageFailed(code=code, reason=reason))
@@ -325,7 +344,7 @@ class FileManager:
                     ),
                 )
 
-            lane = _Lane(facts.session, self._send_bulk)
+            lane = SessionLane(facts.session, self._send_bulk)
             await pump(file.chunks(effect.event.message.ranges), lane, on_sent)
         except ConnectionError:
             return  # the link went: the coupling suspends, and the peer asks again
@@ -363,14 +382,18 @@ class FileManager:
 
     def _moved(self, subject: str, moved: Moved) -> None:
         self._watch(moved)
-        machine = self._incoming_of if moved.incoming else self._outgoing_of
         now = time.monotonic()
-        if machine is not None and now - self._said.get(subject, 0.0) > SAY_EVERY:
-            self._said[subject] = now
+        if now - self._said.get(subject, 0.0) <= SAY_EVERY:
+            return
+        self._said[subject] = now
+        machine = self._incoming_of if moved.incoming else self._outgoing_of
+        if machine is not None:
             self._emit(machine, moved.job, FileProgressed())
+        if moved.incoming:
+            self._emit(MachineName.RECEIVING, subject, FileProgressed())
 
     def _over(self, subject: str) -> None:
         self._incoming.pop(subject, None)
         self._outgoing.pop(subject, None)
-        self._jobs.pop(subject, None)
+        self._wanted.pop(subject, None)
         self._said.pop(subject, None)

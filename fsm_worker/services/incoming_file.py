@@ -178,7 +178,7 @@ class IncomingFile:
                 f"Bytes {offset} to {end} are outside {self.name}, which has {self.size};"
                 " send only what was announced."
             )
-        if self._file.closed:
+        if self._file.closed and not self._published:
             raise ChunkRefused(
                 f"{self.name} is not being received; offer it again.", ErrorCode.UNKNOWN_TRANSFER
             )

@@ -4,6 +4,7 @@ What may be asked, and when, is decided by the tables `job` and `session`. A job
 session of its owner's key; what a detached session misses is in its outbox.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -106,7 +107,8 @@ class JobCoordinator:
         if isinstance(effect.event, Received):
             newest: list[m.JobSnapshot] = []
             room = MOST_BYTES
-            for job in reversed(self._world.all(MachineName.JOB)):
+            jobs = self._world.all(MachineName.JOB)
+            for job in sorted(jobs, key=lambda job: -self._submitted.get(job.subject, 0.0)):
                 if job.facts.owner != effect.event.key:
                     continue
                 snapshot = self._snapshot(job.subject, job.facts, job.state)
@@ -132,18 +134,29 @@ class JobCoordinator:
 
     def stream_log(self, effect: StreamLog) -> None:
         """Sends the job's log from an offset to the asker, and follows it."""
+        if not isinstance(effect.event, Received):
+            return
+        session, task = effect.event.session, f"log of {effect.subject} to"
         found = self._log_of(effect.subject)
-        if found is None or not isinstance(effect.event, Received):
+        if found is None:  # it was refused before it had a log
+            self._spawn(
+                (MachineName.SESSION, session),
+                partial(self._end_log, session, effect.subject),
+                task,
+            )
             return
         path, feed = found
         offset = effect.event.message.offset
-        session, task = effect.event.session, f"log of {effect.subject} to"
         self._cancel((MachineName.SESSION, session), task)  # one stream of a log for each reader
         self._spawn(
             (MachineName.SESSION, session),
             partial(self._follow, session, effect.subject, LogCursor(path, offset, feed)),
             task,
         )
+
+    async def _end_log(self, session: str, job: str) -> None:
+        with contextlib.suppress(ConnectionError):  # the reader has gone
+            await self._send_log(session, m.LogEnd(job=job, size=0))
 
     async def _follow(self, session: str, job: str, cursor: LogCursor) -> None:
         try:

@@ -8,9 +8,8 @@ and a runner makes the argument vector.
 import asyncio
 import logging
 import os
-import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fsm_worker.effects import (
@@ -18,6 +17,7 @@ from fsm_worker.effects import (
     CloseJob,
     CollectOutputs,
     DiscardOutputs,
+    ForgetJob,
     InterruptTree,
     KillEverything,
     KillTree,
@@ -33,58 +33,33 @@ from fsm_worker.events import (
     Collected,
     CollectFailed,
     Event,
+    EverythingKilled,
     Prepared,
     ProcessExited,
     Received,
     ValidationFailed,
     ValidationPassed,
 )
-from fsm_worker.services.archive import (
-    ArchiveRefused,
-    UnpackLimits,
-    find_script,
-    pack_results,
-    package_root,
-    snapshot,
-    unpack,
-)
+from fsm_worker.services.archive import ArchiveRefused, UnpackLimits
 from fsm_worker.services.capabilities import WorkerCapabilities
-from fsm_worker.services.exit_reason import exit_reason, out_of_memory
+from fsm_worker.services.exit_reason import exit_reason, oom_kills, out_of_memory
 from fsm_worker.services.file_manager import FileManager
-from fsm_worker.services.launcher import ExitRecord, Launcher, LaunchFailed, LaunchSpec, Process
+from fsm_worker.services.job_run import JobClosed, Run
+from fsm_worker.services.launch import ExitRecord, Launcher, LaunchFailed, LaunchSpec, Process
 from fsm_worker.services.log_stream import LogFeed
-from fsm_worker.services.packing import Snapshot
 from fsm_worker.services.progress_reporter import ProgressReporter
-from fsm_worker.services.recipe import Ports, Runner, Stage
-from fsm_worker.services.runners import parse_script, read_script, runner_of
+from fsm_worker.services.recipe import Ports, Runner
+from fsm_worker.services.runners import runner_of
 from fsm_worker.services.script import ScriptRefused
 from fsm_worker.services.telemetry import TelemetrySampler
 from protocol.errors import ErrorCode, ProtocolError
-from protocol.lifecycle import ResultsState
-from protocol.messages import InputFile, Problem, ResultsInfo, Telemetry
+from protocol.messages import Problem, ResultsInfo, Telemetry
 from protocol.table import MachineName
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at what a running job uses.
 TELEMETRY_EVERY = 5.0
-
-
-class Run:
-    """What the executor knows of one job."""
-
-    def __init__(self, folder: Path, inputs: tuple[InputFile, ...]) -> None:
-        self.folder = folder
-        self.inputs = inputs
-        self.package = folder / "package"  # the folder that holds the script, once unpacked
-        self.log = folder / "output.log"
-        self.feed = LogFeed()
-        self.stages: tuple[Stage, ...] = ()
-        self.before: Snapshot = {}  # the package as it came: what is unchanged is no result
-        self.ports: Ports | None = None
-        self.process: Process | None = None
-        self.asked: int | None = None  # the strongest signal that was asked for
-        self.closed = False
 
 
 class JobExecutor:
@@ -99,6 +74,7 @@ class JobExecutor:
         emit: reports events.
         telemetry: takes what a running job uses, now and then.
         limits: of what a package may unpack to.
+        oom_kills: counts what the kernel has killed for want of memory; see `oom_kills`.
     """
 
     def __init__(
@@ -112,6 +88,7 @@ class JobExecutor:
         emit: Callable[[MachineName, str, Event], None],
         telemetry: Callable[[Telemetry], None] = lambda _telemetry: None,
         limits: UnpackLimits | None = None,
+        oom_kills: Callable[[], int | None] = oom_kills,
     ) -> None:
         self._capabilities = capabilities
         self._files = file_manager
@@ -121,6 +98,7 @@ class JobExecutor:
         self._emit = emit
         self._telemetry = telemetry
         self._limits = limits or UnpackLimits()
+        self._oom_kills = oom_kills
         self._runs: dict[str, Run] = {}
 
     # --- ports -----------------------------------------------------------------------------
@@ -130,11 +108,31 @@ class JobExecutor:
         run = self._runs.get(job)
         return (run.log, run.feed) if run is not None else None
 
+    def forget(self, job: str) -> None:
+        """Drops what is known of a job that has ended; its folder stays.
+
+        Args:
+            job: its id. While something of it is still to be killed or deleted, it is only noted.
+        """
+        run = self._runs.get(job)
+        if run is not None:
+            run.forgotten = True
+            self._drop_forgotten()
+
+    def _drop_forgotten(self) -> None:
+        for job, run in list(self._runs.items()):
+            if run.forgotten and run.over:
+                del self._runs[job]
+
     async def close(self) -> None:
-        """Kills what is still alive, and waits until it is gone."""
+        """Ends all work, kills what is still alive, and drops what is not results."""
+        for run in self._runs.values():
+            run.closed.set()
+        self._kill_all()
         for run in list(self._runs.values()):
             if run.process is not None:
                 await run.process.kill_leftovers()
+            await asyncio.to_thread(run.drop_work)
 
     # --- effects: before the process -----------------------------------------------------------
 
@@ -144,14 +142,14 @@ class JobExecutor:
             return
         folder = self._files.folder(effect.subject)
         try:
-            (folder / "inputs").mkdir(parents=True)
+            folder.mkdir(parents=True)
         except FileExistsError as error:
             raise ProtocolError(
-                ErrorCode.JOB_CONFLICT,
-                "this id was used here before the worker was restarted: submit with a new one",
+                ErrorCode.JOB_CONFLICT, "this id was used here before: submit with a new one"
             ) from error
+        (folder / "inputs").mkdir()
         inputs = effect.event.message.inputs
-        run = self._runs[effect.subject] = Run(folder, inputs)
+        run = self._runs[effect.subject] = Run(folder, archive=inputs[0].name)
         run.log.touch()
         self._files.expect(effect.subject, inputs, folder / "inputs")
 
@@ -159,81 +157,115 @@ class JobExecutor:
         """Unpacks the package and parses its script."""
         run = self._runs[effect.subject]
         try:
-            run.stages = await asyncio.to_thread(self._read_package, run)
+            await asyncio.to_thread(run.read_package, self._runners, self._limits)
         except ScriptRefused as refusal:
             problem = Problem(
                 code=ErrorCode.SCRIPT_REFUSED, sentence=refusal.sentence, line=refusal.line
             )
         except ArchiveRefused as refusal:
             problem = Problem(code=ErrorCode.PACKAGE_REFUSED, sentence=str(refusal))
+        except JobClosed:
+            return
         else:
             self._emit(MachineName.JOB, effect.subject, ValidationPassed(stages=len(run.stages)))
             return
         self._emit(MachineName.JOB, effect.subject, ValidationFailed(problems=(problem,)))
-
-    def _read_package(self, run: Run) -> tuple[Stage, ...]:
-        unpacked = run.folder / "unpacked"
-        unpack(run.folder / "inputs" / run.inputs[0].name, unpacked, self._limits)
-        run.package = package_root(unpacked)
-        stages = parse_script(read_script(find_script(run.package)), self._runners)
-        for stage in stages:
-            runner_of(stage, self._runners).check(stage, run.package)
-        return stages
 
     async def prepare_run(self, effect: PrepareRun) -> None:
         """Binds the ports and looks at the GPU."""
         run = self._runs[effect.subject]
         publish, control = await self._progress.open(effect.subject)
         run.ports = Ports(publish=publish, control=control)
-        run.before = await asyncio.to_thread(snapshot, run.package)
-        free, reason = await asyncio.to_thread(self._capabilities.gpu_free)
-        if run.closed:  # cancelled meanwhile: what was opened for it is closed again
-            self._progress.close(effect.subject)
+        try:
+            await asyncio.to_thread(run.note_package)
+            free, reason = await asyncio.to_thread(self._capabilities.gpu_free)
+        except JobClosed:
+            return
+        finally:
+            if run.closed.is_set():  # cancelled meanwhile: what was opened for it is closed again
+                self._progress.close(effect.subject)
         self._emit(MachineName.JOB, effect.subject, Prepared(gpu_free=free, reason=reason))
 
     # --- effects: the process ------------------------------------------------------------------
 
     async def start_stage(self, effect: StartStage) -> None:
-        """Starts the stage's program under a supervisor, and waits for its end."""
+        """Starts the stage's program under a supervisor, and waits for its end.
+
+        Raises:
+            LaunchFailed: nothing runs; the message is a sentence for the user.
+        """
         job, number = effect.subject, effect.facts.stage
         run = self._runs[job]
+        spec = await self._prepare_stage(job, run, number)
+        before = await asyncio.to_thread(self._oom_kills)
+        try:
+            process = run.process = await self._launcher.start(spec, on_output=run.feed.grew)
+        finally:
+            run.feed.grew()
+        if run.asked is not None:  # a signal that came before there was a process
+            process.signal(run.asked)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(job))
+            sampling = group.create_task(self._sample(job, process))
+            record = await process.wait_exit()
+            sampling.cancel()
+            self._progress.hang_up(job)
+        run.feed.grew()
+        ended = await asyncio.to_thread(self._ended, run, number, record, before)
+        self._emit(MachineName.JOB, job, ended)
+
+    async def _prepare_stage(self, job: str, run: Run, number: int) -> LaunchSpec:
         stage = run.stages[number]
         runner = runner_of(stage, self._runners)
         if run.ports is None:
             raise LaunchFailed("the job's ports are not open")
         if run.process is not None:  # what an earlier stage has left behind ends with it
-            await run.process.kill_leftovers()
+            undead = await run.process.kill_leftovers()
+            if undead:
+                raise LaunchFailed(f"{_processes(undead)} of the stage before do not die")
         epochs = await asyncio.to_thread(runner.max_epochs, stage, run.package)
         self._progress.set_stage(job, number, epochs)
-        spec = LaunchSpec(
+        return LaunchSpec(
             argv=runner.argv(stage, run.ports),
             env={**os.environ, **runner.env(run.ports), **self._capabilities.environment()},
             cwd=run.package,
             log_path=run.log,
-            record_dir=run.folder / "record",
+            record_dir=run.record,
             stage=number,
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._progress.listen(job))
-            try:
-                run.process = await self._launcher.start(spec, on_output=run.feed.grew)
-            finally:
-                run.feed.grew()
-            if run.asked is not None:  # a signal that came before there was a process
-                run.process.signal(run.asked)
-            sampling = group.create_task(self._sample(job, run.process))
-            record = await run.process.wait_exit()
-            sampling.cancel()
-            self._progress.hang_up(job)
-        run.feed.grew()
-        self._emit(MachineName.JOB, job, await asyncio.to_thread(_exited, number, record, run.log))
+
+    # What only watches a job must not end it: in these two, an exception is logged.
+
+    async def _listen(self, job: str) -> None:
+        try:
+            await self._progress.listen(job)
+        except Exception as error:
+            log.warning("! job %s: its progress is heard no more: %s", job, error, exc_info=error)
 
     async def _sample(self, job: str, process: Process) -> None:
         sampler = TelemetrySampler(self._capabilities)
-        while True:
-            sample = await asyncio.to_thread(sampler.sample, job, process.pid)
-            self._telemetry(sample)
-            await asyncio.sleep(TELEMETRY_EVERY)  # a sampling rate, not a wait for something
+        try:
+            while True:
+                self._telemetry(await asyncio.to_thread(sampler.sample, job, process.pid))
+                await asyncio.sleep(TELEMETRY_EVERY)  # a sampling rate, not a wait for something
+        except Exception as error:
+            log.warning("! job %s: it is measured no more: %s", job, error, exc_info=error)
+
+    def _ended(
+        self, run: Run, number: int, record: ExitRecord, before: int | None
+    ) -> ProcessExited:
+        after = self._oom_kills()
+        return ProcessExited(
+            stage=number,
+            ok=record.ok,
+            out_of_memory=out_of_memory(
+                record,
+                run.log,
+                killed_here=run.asked == signal.SIGKILL,
+                oom_killed=None if before is None or after is None else after > before,
+            ),
+            reason=exit_reason(record, run.log),
+        )
 
     def interrupt_tree(self, effect: InterruptTree) -> None:
         """SIGINT to the job's process tree."""
@@ -249,7 +281,7 @@ class JobExecutor:
 
     def _signal(self, job: str, number: signal.Signals) -> None:
         run = self._runs.get(job)
-        if run is not None:
+        if run is not None and run.may_run:
             run.asked = number
             if run.process is not None:
                 run.process.signal(number)
@@ -260,70 +292,66 @@ class JobExecutor:
         """Packs and hashes what the job made."""
         run = self._runs[effect.subject]
         try:
-            results = await asyncio.to_thread(self._pack, run, effect.subject)
+            results = await asyncio.to_thread(
+                run.pack_results, self._runners, self._files.results_of(effect.subject)
+            )
+        except JobClosed:
+            return
         except OSError as error:
             self._emit(MachineName.JOB, effect.subject, CollectFailed(reason=str(error)))
             return
         self._emit(MachineName.JOB, effect.subject, Collected(results=results))
 
-    def _pack(self, run: Run, job: str) -> ResultsInfo:
-        wanted: list[str] = []
-        for stage in run.stages:
-            wanted += runner_of(stage, self._runners).outputs(stage, run.package)
-        packed = pack_results(
-            run.package, wanted, self._files.results_of(job), log=run.log, inputs=run.before
-        )
-        return ResultsInfo(
-            state=ResultsState.HELD, size=packed.size, root=packed.root, files=packed.files
-        )
-
     def discard_outputs(self, effect: DiscardOutputs) -> None:
         """Nothing is kept of a cancelled job but its log."""
         self._emit(MachineName.JOB, effect.subject, Collected(results=ResultsInfo()))
 
+    def forget_job(self, effect: ForgetJob) -> None:
+        """Drops what is remembered of a job that ended long ago; its folder stays."""
+        self.forget(effect.subject)
+
     async def close_job(self, effect: CloseJob) -> None:
-        """Closes the log and the ports, and drops what is not results."""
+        """Closes the log and the ports, and drops what is not results.
+
+        A thread that still works for the job is told to stop, and waited for.
+        """
         run = self._runs.get(effect.subject)
         self._progress.close(effect.subject)
         self._files.forget(effect.subject)
         if run is not None:
-            run.closed = True
+            run.closed.set()
             run.feed.close()
-            await asyncio.to_thread(_drop_work, run.folder)
+            await asyncio.to_thread(run.drop_work)
+            self._drop_forgotten()
 
     async def clean_slot(self, effect: CleanSlot) -> None:
         """Kills what is left of every job's tree, and proves it dead."""
         survivors: list[int] = []
         for run in list(self._runs.values()):
-            if run.process is not None:
-                survivors += await run.process.kill_leftovers()
-                if not survivors:
-                    run.process = None
-                if run.closed:
-                    await asyncio.to_thread(_drop_work, run.folder)
+            if run.process is None:
+                continue
+            left = await run.process.kill_leftovers()
+            if not left:
+                run.process = None
+            survivors += left
+            if run.closed.is_set():
+                await asyncio.to_thread(run.drop_work)
+        self._drop_forgotten()
         if survivors:
-            reason = f"processes {', '.join(map(str, survivors))} of the last job do not die"
+            reason = f"{_processes(survivors)} of the last job do not die"
             self._emit(MachineName.WORKER, effect.subject, CleanFailed(reason=reason))
         else:
             self._emit(MachineName.WORKER, effect.subject, CleanSucceeded())
 
     def kill_everything(self, effect: KillEverything) -> None:
         """SIGKILL to every tree."""
-        del effect
+        self._kill_all()
+        self._emit(MachineName.WORKER, effect.subject, EverythingKilled())
+
+    def _kill_all(self) -> None:
         for job in self._runs:
             self._signal(job, signal.SIGKILL)
 
 
-def _exited(stage: int, record: ExitRecord, log_path: Path) -> ProcessExited:
-    return ProcessExited(
-        stage=stage,
-        ok=record.ok,
-        out_of_memory=out_of_memory(record, log_path),
-        reason=exit_reason(record, log_path),
-    )
-
-
-def _drop_work(folder: Path) -> None:
-    """Inputs and package have done their duty; log, records and results stay."""
-    for name in ("inputs", "unpacked"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+def _processes(pids: Sequence[int]) -> str:
+    return f"processes {', '.join(map(str, pids))}"

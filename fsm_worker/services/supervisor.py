@@ -50,6 +50,7 @@ _REASONS = {
     errno.EACCES: "may not be executed: make it executable (chmod +x)",
     errno.ENOEXEC: "is nothing this system can run: a script's first line names its interpreter",
 }
+_NOT_ON_PATH = "was not found where this user may look: install it, or give its full path"
 
 
 class Spec(NamedTuple):
@@ -391,6 +392,17 @@ class Supervisor:
             self._tree.send(signum)
 
 
+def is_on_path(spec: Spec) -> bool:
+    """Say whether the program is a file where execvp(3) looks for it, as far as we may look.
+
+    EACCES alone does not tell: execvp(3) gives it also for a program that no folder of PATH holds,
+    if one of these folders may not be searched.
+    """
+    folders = [""] if os.sep in spec.argv[0] else os.get_exec_path(spec.env)
+    paths = (Path(spec.cwd, folder, spec.argv[0]) for folder in folders)
+    return any(os.access(path, os.F_OK) and path.is_file() for path in paths)
+
+
 def why_not_started(spec: Spec, error: Exception) -> str:
     """Say in one sentence why the program could not be started, and what to do."""
     reason = f"cannot be started: {error}"
@@ -398,6 +410,8 @@ def why_not_started(spec: Spec, error: Exception) -> str:
         reason = f"cannot be started: its working folder {spec.cwd!r} does not exist"
     elif isinstance(error, OSError) and error.filename == spec.argv[0]:
         reason = _REASONS.get(error.errno or 0, reason)
+        if error.errno == errno.EACCES and not is_on_path(spec):
+            reason = _NOT_ON_PATH
     return f"the program {spec.argv[0]!r} {reason}"[:SENTENCE_CHARS]
 
 
@@ -453,8 +467,8 @@ def main(notice_fd: int, control_fd: int) -> int:
         own_record.unlink(missing_ok=True)
         notices.send("failed", sentence=why_not_started(spec, error))
         return 1
-    notices.send("started", pid=program.pid)
     write_record(own_record, me | {"program": identity(program.pid)})
+    notices.send("started", pid=program.pid)
     tree = Tree(program.pid, whole=whole)
     supervisor = Supervisor(
         spec, started, program=program, tree=tree, log=log, notices=notices, selector=selector

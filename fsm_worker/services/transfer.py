@@ -9,9 +9,11 @@ import asyncio
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, Self
+
+from msgspec import Struct
 
 from fsm_worker.services.disk import (
     AlreadyArriving,
@@ -31,17 +33,21 @@ from protocol.bulk import (
     encode_chunk,
 )
 from protocol.errors import ErrorCode, ProtocolError
+from protocol.messages import Message
 
 __all__ = [
     "AlreadyArriving",
     "AnnouncementRefused",
     "BulkLane",
     "IncomingFile",
+    "Moved",
     "NotEnoughDisk",
     "NotVerified",
     "OutgoingFile",
     "Ranges",
     "RangesRefused",
+    "Sender",
+    "SessionLane",
     "SourceChanged",
     "hash_file",
     "pump",
@@ -65,6 +71,40 @@ class BulkLane(Protocol):
 
     async def send(self, frame: bytes) -> None:
         """Send one frame, waiting until there is room for it."""
+
+
+class Sender(Protocol):
+    """Sends a control message to a session."""
+
+    def __call__(self, session: str, message: Message) -> None:
+        """Sends it, now or with the session's next link."""
+
+
+class Moved(Struct, frozen=True, kw_only=True):
+    """How far a file has come."""
+
+    job: str
+    name: str
+    done: int  # bytes
+    size: int  # bytes
+    incoming: bool
+
+
+class SessionLane:
+    """The bulk lane of one session.
+
+    Args:
+        session: whose lane it is.
+        send: sends a frame to a session when there is room.
+    """
+
+    def __init__(self, session: str, send: Callable[[str, bytes], Awaitable[None]]) -> None:
+        self._session = session
+        self._send = send
+
+    async def send(self, frame: bytes) -> None:
+        """Waits for room, then sends."""
+        await self._send(self._session, frame)
 
 
 class OutgoingFile:

@@ -14,8 +14,11 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fsm_worker.signaling.hub import Hub
+from fsm_worker.signaling.identities import Caller
 from fsm_worker.signaling.limits import AddressRates, Limits
 from fsm_worker.signaling.link import CloseCode, Link
+from fsm_worker.signaling.nearness import came_directly
+from fsm_worker.signaling.room_lists import chosen
 from protocol.signaling import SignalingCode, SignalingRefused
 
 #: HTTP status of a refusal; 400 for those not listed.
@@ -34,6 +37,7 @@ class _Deletion(msgspec.Struct, frozen=True):
 
     peer_id: str | None = None
     room_id: str | None = None
+    id_token: str | None = None  # in place of the header
 
 
 _DELETION: msgspec.json.Decoder[_Deletion] = msgspec.json.Decoder(_Deletion)
@@ -70,6 +74,7 @@ class Routes:
                 Route("/create-room", self._create_room, methods=["POST"]),
                 Route("/delete-peer", self._delete, methods=["POST"]),
                 Route("/delete-peers-and-room", self._delete, methods=["POST"]),
+                Route("/api/auth/rooms", self._rooms, methods=["GET"]),
                 Route("/health", self._health, methods=["GET"]),
                 Route("/metrics", self._metrics, methods=["GET"]),
             ],
@@ -85,7 +90,8 @@ class Routes:
         try:
             await websocket.accept()
             abort: Callable[[], None] = websocket.scope["state"]["abort"]
-            link = Link(websocket, abort, self._limits, self._clock)
+            direct = came_directly(websocket.headers)
+            link = Link(websocket, abort, self._limits, self._clock, direct=direct)
             async with asyncio.TaskGroup() as group:
                 pump = group.create_task(link.pump())
                 try:
@@ -122,28 +128,31 @@ class Routes:
 
     async def _create_room(self, request: Request) -> Response:
         self._check_rate(request)
-        username = self._username(request)
-        if username is None:
-            raise SignalingRefused(
-                SignalingCode.NOT_AUTHENTICATED,
-                "send `Authorization: Bearer <id_token>`; POST /anonymous-signin gives one",
-            )
-        return _json(self._hub.rooms.create(username))
+        return _json(self._hub.rooms.create(self._known_caller(request)))
+
+    async def _rooms(self, request: Request) -> Response:
+        self._check_rate(request)
+        rooms = self._hub.rooms.listed(self._known_caller(request))
+        return _json(chosen(rooms, request.query_params))
 
     async def _delete(self, request: Request) -> Response:
-        """Removes what the caller proves to be theirs.
+        """Removes what the caller proves to be theirs, and answers 200 to everybody else.
 
-        sleap-rtc says goodbye without credentials, after its socket closed: there is nothing left
-        to remove then, and anybody else who names that peer must not remove it either.
+        sleap-rtc 0.0.7 says goodbye with a peer id and no credentials, after its socket closed.
+        The close has removed that peer already, so there is nothing left to do. Whoever sends the
+        same words while the peer is connected is not that peer, or can't show it: peer ids are
+        known to the whole room, so doing it would let anybody throw a worker out of its room.
         """
         self._check_rate(request)
         wanted = await self._body(request)
-        username = self._username(request)
+        caller = self._caller(request)
+        if caller is None and wanted.id_token:
+            caller = self._hub.identities.of_id_token(wanted.id_token)
         removed = 0
-        if username is not None and wanted.room_id:
-            removed += self._hub.delete_room(username, wanted.room_id)
-        if username is not None and wanted.peer_id:
-            removed += self._hub.delete_peer(username, wanted.peer_id)
+        if caller is not None and wanted.room_id:
+            removed += self._hub.delete_room(caller, wanted.room_id)
+        if caller is not None and wanted.peer_id:
+            removed += self._hub.delete_peer(caller, wanted.peer_id)
         return JSONResponse({"status": "ok", "removed": removed})
 
     async def _health(self, request: Request) -> Response:
@@ -151,6 +160,7 @@ class Routes:
         return JSONResponse({"status": "ok", "timestamp": now, "version": self._version})
 
     async def _metrics(self, request: Request) -> Response:
+        """Prometheus' text format, version 0.0.4."""
         counted = self._hub.counted
         values = {
             "rooms": self._hub.rooms.room_count,
@@ -161,8 +171,12 @@ class Routes:
             "refused_total": counted["refused"],
             "cut_off_total": counted["cut_off"],
         }
-        lines = [f"fsm_worker_signaling_{name} {value}\n" for name, value in values.items()]
-        return PlainTextResponse("".join(lines))
+        lines = []
+        for name, value in values.items():
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines.append(f"# TYPE fsm_worker_signaling_{name} {kind}\n")
+            lines.append(f"fsm_worker_signaling_{name} {value}\n")
+        return Response("".join(lines), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _check_rate(self, request: Request) -> None:
         address = request.client.host if request.client else ""
@@ -171,11 +185,21 @@ class Routes:
                 SignalingCode.RATE_LIMITED, "too many requests: wait a few seconds and repeat"
             )
 
-    def _username(self, request: Request) -> str | None:
+    def _caller(self, request: Request) -> Caller | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        return self._hub.identities.username(token.strip())
+        direct = came_directly(request.headers)
+        return self._hub.identities.of_bearer(token.strip(), direct=direct)
+
+    def _known_caller(self, request: Request) -> Caller:
+        caller = self._caller(request)
+        if caller is None:
+            raise SignalingRefused(
+                SignalingCode.NOT_AUTHENTICATED,
+                "send `Authorization: Bearer <id_token>`; POST /anonymous-signin gives one",
+            )
+        return caller
 
     async def _body(self, request: Request) -> _Deletion:
         body = bytearray()
@@ -207,7 +231,8 @@ async def _refused(_: Request, refusal: Exception) -> Response:
     if not isinstance(refusal, SignalingRefused):
         raise TypeError(f"only refusals are answered here, not {type(refusal).__name__}")
     return JSONResponse(
-        {"code": str(refusal.code), "message": refusal.sentence},
+        # `error` is what sleap-rtc shows to its user.
+        {"code": str(refusal.code), "message": refusal.sentence, "error": refusal.sentence},
         status_code=_STATUS.get(refusal.code, 400),
     )
 

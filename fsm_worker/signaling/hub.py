@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from fsm_worker.signaling.identities import Identities
+from fsm_worker.signaling.identities import Caller, Identities
 from fsm_worker.signaling.limits import Limits
 from fsm_worker.signaling.link import CloseCode, Link
-from fsm_worker.signaling.rooms import Registration, Rooms
+from fsm_worker.signaling.room import Registration
+from fsm_worker.signaling.rooms import Rooms
+from fsm_worker.signaling.trust import Trust
 from protocol.signaling import (
     Answer,
     Candidate,
@@ -46,6 +48,7 @@ class Hub:
     Args:
         limits: how much is taken.
         ice_servers: STUN and TURN servers that peers are told of.
+        trust: whom the operator lets us believe.
         clock: monotonic seconds.
         wall: seconds since 1970.
     """
@@ -54,14 +57,16 @@ class Hub:
         self,
         limits: Limits,
         ice_servers: Sequence[IceServer] = (),
+        trust: Trust | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.rooms = Rooms(limits, clock, wall)
-        self.identities = Identities()
+        self.identities = Identities(trust, wall)
         self.counted: Counter[str] = Counter()
         self._ice_servers = tuple(ice_servers)
         self._links: dict[Registration, Link] = {}
+        self._new: set[Link] = set()  # registered since the last tick
 
     def received(self, link: Link, data: str | bytes) -> None:
         """Takes one frame of a peer; a refusal is a reply."""
@@ -94,33 +99,40 @@ class Hub:
     def left(self, link: Link) -> None:
         """The connection is gone; removes only what it itself registered."""
         registration = link.registration
+        self._new.discard(link)
         if registration is not None and self._links.pop(registration, None) is not None:
             self.rooms.leave(registration)
             logger.info("peer %r left room %s", registration.peer_id, registration.room_id)
 
     def tick(self) -> None:
-        """Every `ping_every_s`: a sign of life for the peers, and old rooms go."""
+        """Every `ping_every_s`: a sign of life for the peers, and old rooms go.
+
+        sleap-rtc's short-lived clients read exactly one frame after each question, so who has
+        just come is left alone until the next time.
+        """
         ping = encode(Ping())
         for link in tuple(self._links.values()):
-            self._post(link, ping)
+            if link not in self._new:
+                self._post(link, ping)
+        self._new.clear()
         if gone := self.rooms.sweep():
             logger.info("%d empty rooms expired", gone)
 
-    def delete_peer(self, username: str, peer_id: str) -> int:
-        """Removes a peer on the word of the user who registered it; says how many there were."""
-        mine = self.rooms.of_user(username, peer_id)
+    def delete_peer(self, caller: Caller, peer_id: str) -> int:
+        """Removes a peer on the word of who registered it; says how many there were."""
+        mine = self.rooms.of_caller(caller, peer_id)
         for registration in mine:
             self.rooms.leave(registration)
             self._dismiss(registration, CloseCode.REMOVED, SignalingCode.ROOM_CLOSED)
         return len(mine)
 
-    def delete_room(self, username: str, room_id: str) -> int:
-        """Removes a room on the word of the user who made it; says how many peers were in it.
+    def delete_room(self, caller: Caller, room_id: str) -> int:
+        """Removes a room on the word of who made it; says how many peers were in it.
 
         Raises:
             SignalingRefused: `room_not_found` or `not_authorised`.
         """
-        inside = self.rooms.delete(room_id, username)
+        inside = self.rooms.delete(room_id, caller)
         for registration in inside:
             self._dismiss(registration, CloseCode.REMOVED, SignalingCode.ROOM_CLOSED)
         return len(inside)
@@ -185,12 +197,17 @@ class Hub:
             self.rooms.publish(me, message.role, message.metadata)
         else:
             me = self._enter(link, message)
-        others = self.rooms.others(me)
+        # There is no mesh here. A worker of sleap-rtc that claims to lead one would take the others
+        # of the room for members of it, and ends when the server does not know `mesh_connect`: it
+        # is told that it leads, and alone.
+        leads = bool(message.is_admin)
+        others = () if leads else self.rooms.others(me)
         link.send(
             RegisteredAuth(
                 room_id=me.room_id,
                 token=self.rooms.token_for(me),
                 peer_id=me.peer_id,
+                admin_peer_id=me.peer_id if leads else None,
                 peer_list=tuple(peer.peer_id for peer in others),
                 peer_metadata={peer.peer_id: peer.metadata for peer in others},
                 ice_servers=self._ice_servers,
@@ -198,18 +215,15 @@ class Hub:
         )
 
     def _enter(self, link: Link, message: Register) -> Registration:
-        username = self.identities.username(message.id_token) if message.id_token else None
-        if not message.token and username is None:
-            raise SignalingRefused(
-                SignalingCode.NOT_AUTHENTICATED,
-                "registering takes the room's token (in the session string), or the id_token of "
-                "who made the room; this server knows no jwt and no api_key",
-            )
+        caller = self._caller(link, message)
+        room_id = message.room_id or ""
+        if not room_id and message.api_key and caller is not None:
+            room_id = self.rooms.home(caller)
         me, replaced = self.rooms.enter(
-            message.room_id or "",
+            room_id,
             message.peer_id,
             token=message.token,
-            username=username,
+            caller=caller,
             role=message.role,
             metadata=message.metadata,
         )
@@ -217,8 +231,35 @@ class Hub:
             self._dismiss(replaced, CloseCode.SUPERSEDED, SignalingCode.SUPERSEDED)
         link.registration = me
         self._links[me] = link
+        self._new.add(link)
         logger.info("peer %r (%s) registered in room %s", me.peer_id, me.role, me.room_id)
         return me
+
+    def _caller(self, link: Link, message: Register) -> Caller | None:
+        """Who registers; `None` for somebody who brings the room's token and proves no name.
+
+        sleap-rtc sends its JWT or API key along with the token. They are of another server's
+        accounts, and the token alone opens the room: one that means nothing here is no reason to
+        refuse, it only proves no name.
+        """
+        known = self.identities
+        try:
+            if message.id_token:
+                return known.of_id_token(message.id_token)
+            if message.api_key:
+                return known.of_api_key(message.api_key)
+            if message.jwt:
+                return known.of_jwt(message.jwt, direct=link.direct)
+        except SignalingRefused:
+            if message.id_token or not message.token:
+                raise
+        if not message.token:
+            raise SignalingRefused(
+                SignalingCode.NOT_AUTHENTICATED,
+                "registering takes the room's token (in the session string), or an id_token, a "
+                "jwt or an api_key that opens the room",
+            )
+        return None
 
     def _dismiss(self, registration: Registration, code: CloseCode, why: SignalingCode) -> None:
         link = self._links.pop(registration)

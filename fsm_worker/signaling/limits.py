@@ -11,6 +11,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     rooms: int = 1024
     peers_per_room: int = 64
+    members_per_room: int = 256  # accounts that may come back without the room's token
     room_metadata: int = 160 * 1024  # of all peers together: a peer list fits into one frame
     peer_metadata: int = 8 * 1024
     peer_id_length: int = 128  # characters

@@ -8,7 +8,7 @@ from enum import IntEnum
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fsm_worker.signaling.limits import Bucket, Limits
-from fsm_worker.signaling.rooms import Registration
+from fsm_worker.signaling.room import Registration
 from protocol.signaling import FromServer, SignalingCode, encode
 
 
@@ -28,6 +28,7 @@ class Link:
 
     Attributes:
         registration: who this is, once registered.
+        direct: it came from a program on this machine, as far as one can see.
         rate: of what it sends.
         overflowed: it was cut off because it does not read.
         refused: codes of what it was refused so far.
@@ -37,6 +38,7 @@ class Link:
         abort: ends the connection at once, whatever waits in its buffers.
         limits: of the queue and of the rate.
         clock: monotonic seconds.
+        direct: it came from a program on this machine, as far as one can see.
     """
 
     def __init__(
@@ -45,7 +47,10 @@ class Link:
         abort: Callable[[], None],
         limits: Limits,
         clock: Callable[[], float],
+        *,
+        direct: bool,
     ) -> None:
+        self.direct = direct
         self.registration: Registration | None = None
         self.rate = Bucket(limits.message_rate, limits.message_burst, clock)
         self.overflowed = False

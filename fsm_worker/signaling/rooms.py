@@ -2,8 +2,8 @@
 
 Laws:
 
-- A peer id is held by one registration at a time. Another one replaces it only if both proved the
-  same user name; a registration without a proven name cannot be replaced at all.
+- A peer id is held by one registration at a time. Another one replaces it only if both proved to
+  be the same caller; a registration of nobody in particular cannot be replaced at all.
 - What a registration may do ends when it is replaced: from then on each call with it is refused,
   and leaving with it removes nothing. So a socket that closes late never takes its successor with
   it.
@@ -11,7 +11,6 @@ Laws:
 - A room that was empty for `empty_room_s` does not exist any more, whether or not it was swept.
 """
 
-import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -19,58 +18,18 @@ from collections.abc import Callable
 import msgspec
 
 from fsm_worker.signaling.discovery import check_filters, passes
+from fsm_worker.signaling.identities import Caller
 from fsm_worker.signaling.limits import Limits
-from protocol.signaling import Filters, Metadata, PeerInfo, Room, SignalingCode, SignalingRefused
-
-
-class Registration:
-    """One peer in one room, as one connection registered it; equal only to itself.
-
-    Attributes:
-        room_id: the room.
-        peer_id: its name there.
-        username: the name that an id_token proved, or `None`.
-        role: what it says that it is: "worker", "client", …
-        metadata: what it publishes.
-        size: bytes of that as JSON.
-        connected_at: seconds since 1970.
-    """
-
-    __slots__ = ("connected_at", "metadata", "peer_id", "role", "room_id", "size", "username")
-
-    def __init__(self, room_id: str, peer_id: str, username: str | None, at: float) -> None:
-        self.room_id = room_id
-        self.peer_id = peer_id
-        self.username = username
-        self.connected_at = at
-        self.role = ""
-        self.metadata = Metadata()
-        self.size = 0
-
-    def info(self) -> PeerInfo:
-        """What other peers of the room may know of it."""
-        return PeerInfo(
-            peer_id=self.peer_id,
-            role=self.role,
-            metadata=self.metadata,
-            connected_at=self.connected_at,
-        )
-
-
-class _Room:
-    __slots__ = ("empty_since", "owner", "peers", "token")
-
-    def __init__(self, owner: str, token: str, now: float) -> None:
-        self.owner = owner
-        self.token = token
-        self.peers: dict[str, Registration] = {}
-        self.empty_since = now
-
-    def opens_for(self, token: str | None, username: str | None) -> bool:
-        if token:
-            given = token.encode("utf-8", "surrogatepass")
-            return hmac.compare_digest(given, self.token.encode())
-        return username is not None and username == self.owner
+from fsm_worker.signaling.room import HeldRoom, Registration
+from protocol.signaling import (
+    Filters,
+    Metadata,
+    PeerInfo,
+    Room,
+    RoomInfo,
+    SignalingCode,
+    SignalingRefused,
+)
 
 
 class Rooms:
@@ -79,7 +38,7 @@ class Rooms:
     Args:
         limits: how much it takes.
         clock: monotonic seconds, for expiry.
-        wall: seconds since 1970, for `connected_at`.
+        wall: seconds since 1970, for what is shown to people and peers.
     """
 
     def __init__(
@@ -91,7 +50,7 @@ class Rooms:
         self._limits = limits or Limits()
         self._clock = clock
         self._wall = wall
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[str, HeldRoom] = {}
 
     @property
     def room_count(self) -> int:
@@ -103,7 +62,7 @@ class Rooms:
         """How many peers are in all rooms together."""
         return sum(len(room.peers) for room in self._rooms.values())
 
-    def create(self, owner: str) -> Room:
+    def create(self, owner: Caller) -> Room:
         """A new empty room.
 
         Raises:
@@ -116,8 +75,35 @@ class Rooms:
                 f"this server holds {self._limits.rooms} rooms already: try again later",
             )
         room_id, token = secrets.token_hex(8), secrets.token_urlsafe(24)
-        self._rooms[room_id] = _Room(owner, token, self._clock())
+        self._rooms[room_id] = HeldRoom(room_id, owner, token, self._clock(), self._wall())
         return Room(room_id=room_id, token=token)
+
+    def home(self, owner: Caller) -> str:
+        """The room of somebody who names none: the first one made and still there, or a new one.
+
+        sleap-rtc's workers register with an API key alone and are told their room.
+
+        Raises:
+            SignalingRefused: `too_many_rooms`.
+        """
+        now = self._clock()
+        for room in self._rooms.values():
+            if room.owner == owner and not self._expired(room, now):
+                return room.room_id
+        return self.create(owner).room_id
+
+    def listed(self, caller: Caller) -> tuple[RoomInfo, ...]:
+        """The rooms that a caller made, and those that its account was let into."""
+        now, wall = self._clock(), self._wall()
+        listed = (
+            room.listed_for(
+                caller,
+                None if room.peers else wall + self._limits.empty_room_s - (now - room.empty_since),
+            )
+            for room in self._rooms.values()
+            if not self._expired(room, now)
+        )
+        return tuple(info for info in listed if info is not None)
 
     def sweep(self) -> int:
         """Forgets rooms that were empty for long enough; says how many."""
@@ -133,7 +119,7 @@ class Rooms:
         peer_id: str,
         *,
         token: str | None = None,
-        username: str | None = None,
+        caller: Caller | None = None,
         role: str = "peer",
         metadata: Metadata | None = None,
     ) -> tuple[Registration, Registration | None]:
@@ -142,13 +128,13 @@ class Rooms:
         Args:
             room_id: the room.
             peer_id: the name to be known by in the room.
-            token: the room's token; may be left out by the room's creator.
-            username: the proven name of the caller, or `None`.
+            token: the room's token; `HeldRoom.opens_for` says who may leave it out.
+            caller: who proved to be it, or `None`.
             role: what it says that it is.
             metadata: what it publishes.
 
         Returns:
-            The registration, and the one of the same user that it replaced, if any.
+            The registration, and the one of the same caller that it replaced, if any.
 
         Raises:
             SignalingRefused: `malformed` (the peer id), `room_not_found`, `wrong_token`,
@@ -156,13 +142,15 @@ class Rooms:
         """
         self._check_name(peer_id)
         room = self._room(room_id)
-        if not room.opens_for(token, username):
+        if not room.opens_for(token, caller):
             raise SignalingRefused(
                 SignalingCode.WRONG_TOKEN,
-                "the token does not open this room: ask its owner for a new session string",
+                "the token does not open this room: ask its owner for a new session string"
+                if token
+                else "this room does not open without its token: ask its owner for it",
             )
         holder = room.peers.get(peer_id)
-        if holder is not None and (username is None or holder.username != username):
+        if holder is not None and (caller is None or holder.caller != caller):
             raise SignalingRefused(
                 SignalingCode.PEER_ID_TAKEN,
                 f"another peer is {peer_id!r} in this room: take another name, or wait a minute "
@@ -173,9 +161,11 @@ class Rooms:
                 SignalingCode.ROOM_FULL,
                 f"the room holds {self._limits.peers_per_room} peers already: try again later",
             )
-        registration = Registration(room_id, peer_id, username, self._wall())
+        registration = Registration(room_id, peer_id, caller, self._wall())
         self._publish(room, registration, role, metadata or Metadata())
         room.peers[peer_id] = registration
+        if caller is not None:
+            room.remember(caller, registration.connected_at, self._limits.members_per_room)
         return registration, holder
 
     def leave(self, registration: Registration) -> bool:
@@ -254,26 +244,26 @@ class Rooms:
         """The token of a room, for a peer that is in it."""
         return self._current(registration).token
 
-    def of_user(self, username: str, peer_id: str) -> tuple[Registration, ...]:
-        """The registrations under this peer id that this user made, in any room."""
+    def of_caller(self, caller: Caller, peer_id: str) -> tuple[Registration, ...]:
+        """The registrations under this peer id that this caller made, in any room."""
         held = (room.peers.get(peer_id) for room in self._rooms.values())
-        return tuple(peer for peer in held if peer is not None and peer.username == username)
+        return tuple(peer for peer in held if peer is not None and peer.caller == caller)
 
-    def delete(self, room_id: str, username: str) -> tuple[Registration, ...]:
+    def delete(self, room_id: str, caller: Caller) -> tuple[Registration, ...]:
         """Removes a room; returns who was in it.
 
         Raises:
             SignalingRefused: `room_not_found`, or `not_authorised` if another user made it.
         """
         room = self._room(room_id)
-        if room.owner != username:
+        if room.owner != caller:
             raise SignalingRefused(
                 SignalingCode.NOT_AUTHORISED, "only the user who made a room removes it"
             )
         del self._rooms[room_id]
         return tuple(room.peers.values())
 
-    def _room(self, room_id: str) -> _Room:
+    def _room(self, room_id: str) -> HeldRoom:
         room = self._rooms.get(room_id)
         if room is None or self._expired(room, self._clock()):
             raise SignalingRefused(
@@ -283,10 +273,10 @@ class Rooms:
             )
         return room
 
-    def _expired(self, room: _Room, now: float) -> bool:
+    def _expired(self, room: HeldRoom, now: float) -> bool:
         return not room.peers and now - room.empty_since >= self._limits.empty_room_s
 
-    def _current(self, registration: Registration) -> _Room:
+    def _current(self, registration: Registration) -> HeldRoom:
         if not self.is_current(registration):
             raise SignalingRefused(
                 SignalingCode.SUPERSEDED,
@@ -295,7 +285,7 @@ class Rooms:
         return self._rooms[registration.room_id]
 
     def _publish(
-        self, room: _Room, registration: Registration, role: str, metadata: Metadata
+        self, room: HeldRoom, registration: Registration, role: str, metadata: Metadata
     ) -> None:
         if len(role) > 32:
             raise SignalingRefused(SignalingCode.TOO_LARGE, "a role has at most 32 characters")

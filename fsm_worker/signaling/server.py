@@ -15,6 +15,8 @@ from fsm_worker.signaling.app import Routes
 from fsm_worker.signaling.connections import PeerProtocol, RequestProtocol
 from fsm_worker.signaling.hub import Hub
 from fsm_worker.signaling.limits import Limits
+from fsm_worker.signaling.nearness import is_loopback
+from fsm_worker.signaling.trust import Trust
 from protocol.signaling import MAX_FRAME, IceServer
 
 
@@ -26,6 +28,10 @@ class PortTaken(CannotListen):
     """Another program listens on this port: stop it, or choose another port."""
 
 
+class ListenOnLoopback(CannotListen):
+    """Unchecked JWTs are taken on loopback only: listen there, or name a key to check them with."""
+
+
 class SignalingServer:
     """A signaling server as an async context manager; HTTP and WebSocket on one port.
 
@@ -33,13 +39,14 @@ class SignalingServer:
         host: address or name to listen on; loopback unless the operator chose otherwise.
         port: TCP port; 0 takes any free one.
         ice_servers: STUN and TURN servers that peers are told of.
+        trust: whose JWTs and API keys are believed; nobody's unless the operator says so.
         limits: how much of everything is taken.
         clock: monotonic seconds.
         wall: seconds since 1970.
 
-    Entering raises `PortTaken` or `CannotListen`. Leaving closes all connections (code 1012,
-    RFC 6455 registry: service restart) and returns when they are gone, also if the task is
-    cancelled meanwhile.
+    Entering raises `PortTaken`, `ListenOnLoopback` or `CannotListen`. Leaving closes all
+    connections (code 1012, RFC 6455 registry: service restart) and returns when they are gone, also
+    if the task is cancelled meanwhile.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class SignalingServer:
         port: int = 0,
         *,
         ice_servers: Sequence[IceServer] = (),
+        trust: Trust | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -55,7 +63,8 @@ class SignalingServer:
         self._host = host
         self._port = port
         self._limits = limits or Limits()
-        self._hub = Hub(self._limits, ice_servers, clock, wall)
+        self._trust = trust or Trust()
+        self._hub = Hub(self._limits, ice_servers, self._trust, clock, wall)
         self._clock = clock
         self._server: uvicorn.Server | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -81,6 +90,7 @@ class SignalingServer:
 
         Raises:
             PortTaken: another program has the port.
+            ListenOnLoopback: it would take unchecked JWTs from other machines.
             CannotListen: the address is not one of this machine, or is not allowed.
             RuntimeError: entered twice.
         """
@@ -88,7 +98,8 @@ class SignalingServer:
             raise RuntimeError("a SignalingServer is entered once: make a new one")
         listener = await _listen(self._host, self._port)
         try:
-            self._port = listener.getsockname()[1]
+            address, self._port = listener.getsockname()[:2]
+            self._check_reach(address)
             self._server = self._uvicorn()
             await self._server.startup(sockets=[listener])
         except BaseException:
@@ -116,6 +127,13 @@ class SignalingServer:
         closing.result()
         if cancelled:
             raise asyncio.CancelledError
+
+    def _check_reach(self, address: str) -> None:
+        if self._trust.unchecked and not is_loopback(address):
+            raise ListenOnLoopback(
+                f"whoever reaches {address} could come in under any name, because JWTs are taken "
+                "unchecked: listen on 127.0.0.1, or name the key that they are signed with"
+            )
 
     def _uvicorn(self) -> uvicorn.Server:
         routes = Routes(self._hub, self._limits, self._clock)

@@ -1,6 +1,7 @@
 """Stop, cancel, refusal and a client that dies: the ends of a job that users meet."""
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from fsm_worker.services.recipe import Runner
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import JobState, Outcome, WorkerState
+from tests.conftest import RUN
 from tests.e2e.lab import Lab, job_id, open_lab, until_final
 from tests.services import hostile_trainer
 
@@ -49,11 +51,12 @@ async def until_worker(client: WorkerConnection, state: WorkerState) -> None:
 
 
 def ours_alive() -> list[psutil.Process]:
-    """Processes with the launcher's marker, zombies included."""
+    """Processes of this run with the launcher's marker."""
     found = []
     for process in psutil.process_iter():
         try:
-            if MARKER in process.environ():
+            environ = process.environ()
+            if MARKER in environ and environ.get(RUN) == os.environ[RUN]:
                 found.append(process)
         except psutil.Error:
             continue

@@ -260,6 +260,8 @@ class Puppet:
 
     def _perform(self, step: Step, effect: Effect) -> None:
         self.done.append(effect)
+        if isinstance(effect, f.KillEverything):
+            self._reactions.append((M.WORKER, THE_WORKER, e.EverythingKilled()))
         address = (step.machine, step.subject)
         if isinstance(effect, StartTimer):
             if seconds(effect.timer, effect.facts, {}) is not None:
@@ -301,8 +303,9 @@ class Puppet:
             self._tell(facts.session, _error(event.message, error))
             return
         read = Received(
-            message=event.message, link=effect.subject, session=facts.session, key=facts.key
-        )
+            message=event.message, link=effect.subject, session=facts.session, key=facts.key,
+            alive=sum(job.facts.owner == facts.key for job in self.world.live(M.JOB)),
+        )  # fmt: skip
         self._reactions.append((machine, subject, read))
 
     def _words(self, effect: Effect) -> list[tuple[str, m.Message]]:
@@ -350,8 +353,10 @@ class Puppet:
                 return [(facts.session, need)]
             case f.ConfirmStored():
                 return [(facts.session, m.FileStored(transfer=facts.transfer, root=facts.root))]
-            case f.RefuseIncoming(code=code):
-                refused = m.FileRefused(transfer=facts.transfer, code=code, message=facts.reason)
+            case f.RefuseIncoming():
+                refused = m.FileRefused(
+                    transfer=facts.transfer, code=facts.code, message=facts.reason
+                )
                 return [(facts.session, refused)]
             case f.OfferFile():
                 offer = m.FileOffer(

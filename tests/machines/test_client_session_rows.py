@@ -19,7 +19,10 @@ DIALS = "Dial Timer(redial)"
 
 CASES = (
     # It dials until a link is up, and again whenever one is lost.
-    case("K0", "new", e.Started(), "detached", f"{DIALS} Timer(session)", dialled=1),
+    case("K0", "new", e.Started(), "detached", "Timer(session)"),
+    case("K34", "detached", e.RoomEntered(), STAYS, DIALS, dialled=1, in_room=True),
+    case("K35", "attached", e.RoomEntered(), STAYS, in_room=True),
+    case("K36", "detached attached", e.RoomLeft(), STAYS, "", {"in_room": True}, in_room=False),
     case("K1", "detached attached", LINK_2, "attached", "HoldOutbox", {"link": "l-1"},
          key="Kw", link="l-2", generation=2, peer="w-1"),
     case("K3", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
@@ -27,7 +30,7 @@ CASES = (
     # One that was never let in waits before it tries again: the worker may be refusing it.
     case("K33", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
          "Timer(redial) Timer(session)", HELD, link=""),
-    case("K30", "detached", Timer.REDIAL, STAYS, DIALS, HELD, dialled=2),
+    case("K30", "detached", Timer.REDIAL, STAYS, DIALS, {**HELD, "in_room": True}, dialled=2),
     # It ends when the worker leaves, can't be reached, or does not want it.
     case("K4", "attached", e.LinkLost(link="l-1", farewell=True), "closed", "ForgetSession",
          HELD, link="", code=ErrorCode.WORKER_LEAVING, reason=Says("left")),

@@ -9,7 +9,7 @@ from fsm_worker import events as e
 from fsm_worker.events import Event, Timer
 from fsm_worker.facts import JobFacts, Why
 from fsm_worker.machines.engine import Instance, Verdict
-from fsm_worker.machines.job import JOB
+from fsm_worker.machines.job import JOB, MOST_ALIVE
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, Outcome
 from protocol.messages import (
@@ -78,8 +78,18 @@ def born() -> dict[str, Any]:
 
 E = ErrorCode
 STOP, CANCEL = received(Stop(job=SUBJECT)), received(Cancel(job=SUBJECT))
-BROKEN = e.EffectFailed(effect="open_job", reason="no room", code=E.DISK_FULL)
+
+
+def broken(effect: str) -> Event:
+    return e.EffectFailed(effect=effect, reason="no room", code=E.DISK_FULL)
+
+
 STORED = e.InputStored(name="package.zip")
+
+
+def crowded(event: Event) -> Event:
+    """The same when the owner has as many live jobs as a key may have."""
+    return structs.replace(event, alive=MOST_ALIVE)
 
 
 def ended(*, stage: int = 0, ok: bool = False, out_of_memory: bool = False) -> Event:
@@ -116,6 +126,9 @@ CASES = (
          owner="alice", name="digits", digest=Sha256(), inputs=("package.zip", "labels.slp"),
          wall_s=60.0, queue_s=30.0, outcome=Outcome.REJECTED,
          problems=problem(E.NOT_SUPPORTED, "zip archive")),
+    case("J58", "new", crowded(submit()), "rejected", "SendSnapshot",
+         owner="alice", name="digits", digest=Sha256(), inputs=("package.zip",), wall_s=60.0,
+         queue_s=30.0, outcome=Outcome.REJECTED, problems=problem(E.OVERLOADED, "let some end")),
     # The same again changes nothing; other content, or another key, is not the same.
     case("J3", ALL, submit(), STAYS, "SendSnapshot", born()),
     case("J4", ALL, submit(wall_s=61.0), STAYS,
@@ -155,14 +168,15 @@ CASES = (
     case("J20", WAITING, STOP, "done", CLOSE, outcome=Outcome.CANCELLED),
     case("J21", WAITING, e.WorkerLeaving(), "rejected", CLOSE,
          outcome=Outcome.REJECTED, problems=problem(E.WORKER_LEAVING, "no new jobs")),
-    case("J22", WAITING, BROKEN, "done", CLOSE,
-         outcome=Outcome.FAILED, problems=problem(E.DISK_FULL, "no room")),
+    *(case("J22", WAITING, broken(effect), "done", CLOSE,
+           outcome=Outcome.FAILED, problems=problem(E.DISK_FULL, "no room"))
+      for effect in ("open_job", "validate_package")),
     # It prepares; what fails here has made nothing.
     case("J23", "preparing", e.Prepared(gpu_free=True), "running",
          "ReportState StartStage Timer(wall)"),
     case("J24", "preparing", e.Prepared(gpu_free=False, reason="4 GiB are taken"), "collecting",
          DISCARD, outcome=Outcome.FAILED, problems=problem(E.GPU_TAKEN, "4 GiB are taken")),
-    case("J25", "preparing", BROKEN, "collecting", DISCARD,
+    case("J25", "preparing", broken("prepare_run"), "collecting", DISCARD,
          outcome=Outcome.FAILED, problems=problem(E.SETUP_FAILED, "no room")),
     case("J26", "preparing", Timer.PREPARE, "collecting", DISCARD,
          outcome=Outcome.FAILED, problems=problem(E.SETUP_FAILED, "too long")),
@@ -182,7 +196,7 @@ CASES = (
     case("J34", "running", ended(), "collecting", COLLECT,
          {"stage": 0, "stages": 2}, outcome=Outcome.FAILED,
          problems=problem(E.EXITED, "exit code 1")),
-    case("J35", "running", BROKEN, "collecting", COLLECT,
+    case("J35", "running", broken("start_stage"), "collecting", COLLECT,
          outcome=Outcome.FAILED, problems=problem(E.SETUP_FAILED, "no room")),
     # Stop finishes the batch and keeps the model; so does the wall-clock limit.
     case("J36", "running", STOP, "stopping", ASK, {"step": 2}, why=Why.STOP, step=0),
@@ -198,6 +212,14 @@ CASES = (
          {"step": 1}, step=2),
     case("J44", "stopping", Timer.STEP, "killing", KILL, {"step": 2}),
     case("J46", "cancelling", Timer.KILL, "killing", KILL),
+    # A worker that ends hastens a stop; what is not over then is ended, with the outcome it has.
+    *(case("J59", "stopping", e.WorkerStopping(), STAYS, "TerminateTree ReportState Timer(step)",
+           {"step": step}, step=2) for step in (0, 1)),
+    case("J60", f"{WAITING} {ON_GPU}", e.WorkerStopped(), "done", CLOSE,
+         outcome=Outcome.WORKER_STOPPED),
+    case("J61", "collecting", e.WorkerStopped(), "done", CLOSE, {"outcome": Outcome.SUCCEEDED},
+         problems=problem(E.RESULTS_PARTIAL, "before the results")),
+    case("J62", FINAL, e.Crowded(), STAYS, "ForgetJob", forgotten=True),
     # However the process ends then, why it was ended is the outcome.
     case("J40", "stopping", ended(), "collecting", COLLECT, why(Why.STOP),
          outcome=Outcome.STOPPED_EARLY),
@@ -223,8 +245,9 @@ CASES = (
          problems=problem(E.RESULTS_PARTIAL, "no room")),
     case("J51", "collecting", Timer.COLLECT, "done", CLOSE,
          problems=problem(E.RESULTS_PARTIAL, "too long")),
-    case("J52", "collecting", BROKEN, "done", CLOSE,
-         problems=problem(E.RESULTS_PARTIAL, "no room")),
+    *(case("J52", "collecting", broken(effect), "done", CLOSE,
+           problems=problem(E.RESULTS_PARTIAL, "no room"))
+      for effect in ("collect_outputs", "discard_outputs")),
     # Asked again, it says how far it is.
     case("J53", "stopping cancelling killing collecting", STOP, STAYS, ENDING),
     case("J54", "cancelling killing collecting", CANCEL, STAYS, ENDING),
@@ -240,6 +263,15 @@ def test_row(entry: Case, state: str) -> None:
 
 def test_every_row_has_its_case() -> None:
     assert covered(CASES) == declared(JOB)
+
+
+@pytest.mark.parametrize("effect", ["send_snapshot", "report_state", "reply_error", "stream_log"])
+@pytest.mark.parametrize("state", LIVE.split())
+def test_a_word_that_could_not_be_sent_ends_no_job(effect: str, state: str) -> None:
+    instance = Instance(JOB, SUBJECT)
+    instance.state = JobState(state)
+    step = instance.step(broken(effect))
+    assert (step.verdict, step.after) == (Verdict.IGNORED, state)
 
 
 # --- laws that no single row shows --------------------------------------------------------------
@@ -340,7 +372,8 @@ def test_nothing_but_its_own_events_ends_a_running_job() -> None:
     ends = {row.on for (state, _), rows in JOB.by_pair.items() if state is JobState.RUNNING
             for row in rows if row.to is not None}  # fmt: skip
     assert ends == {
-        e.ProcessExited, e.EffectFailed, e.WorkerStopping, Stop, Cancel, Timer.WALL,
+        e.ProcessExited, e.EffectFailed, e.WorkerStopping, e.WorkerStopped, Stop, Cancel,
+        Timer.WALL,
     }  # fmt: skip
 
 

@@ -167,8 +167,8 @@ class WorkerMachine(RuleBasedStateMachine):
                 e.RecvRegistered(room="r-1"),
                 e.RecvRegistered(room="r-2"),
                 e.SignalArrived(),
-                e.RecvRefusal(final=False, reason="full"),
-                e.RecvRefusal(final=True, reason="token"),
+                e.RecvRefusal(final=False, code=ErrorCode.ABORTED, reason="full"),
+                e.RecvRefusal(final=True, code=ErrorCode.NOT_AUTHENTICATED, reason="token"),
             ]
         )
     )

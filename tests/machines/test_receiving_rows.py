@@ -20,26 +20,33 @@ ASK = "AskMissing Timer(idle)"
 CASES = (
     case("T1", "offered", OFFER, "receiving", "OpenIncoming Timer(idle)",
          session="s-1", transfer=3, job=SUBJECT, name="package.zip", size=4096, root=ROOT,
-         chunk=8192),
+         chunk=8192, link="l-1"),
     # It has its name only when its bytes hash to what was announced.
     case("T2", "receiving", e.ChunksCompleted(), "verifying", "VerifyIncoming"),
     case("T6", "verifying", e.DigestMatched(), "stored", "ConfirmStored"),
     case("T7", "verifying", e.DigestMismatched(), "receiving", ASK, {"tries": 1}, tries=2),
-    case("T8", "verifying", e.DigestMismatched(), "refused", "RefuseIncoming(hash_mismatch)",
-         {"tries": 2}, reason=Says("do not hash")),
+    case("T8", "verifying", e.DigestMismatched(), "refused", "RefuseIncoming",
+         {"tries": 2}, reason=Says("do not hash"), code=ErrorCode.HASH_MISMATCH),
     # What got lost is asked for again, after silence and after a lost link.
     case("T3", "receiving", Timer.IDLE, "receiving", ASK),
     case("T4", "receiving", e.LinkCut(), "suspended"),
-    case("T5", "suspended", e.LinkResumed(), "receiving", ASK),
+    case("T5", "suspended receiving", e.LinkResumed(link="l-2"), "receiving", ASK,
+         {"link": "l-1"}, link="l-2"),
+    case("T14", "receiving", e.FileProgressed(), "receiving", "Timer(idle)"),
     # Whatever ends it, the sender hears it if it can.
-    case("T9", OPEN, FULL, "refused", "RefuseIncoming(input_refused)", reason="the disk is full"),
-    case("T10", OPEN, BROKEN, "refused", "RefuseIncoming(input_refused)",
-         reason="no such folder"),
+    case("T9", "receiving suspended", FULL, "refused", "RefuseIncoming",
+         reason="the disk is full", code=ErrorCode.DISK_FULL),
+    case("T10", OPEN, BROKEN, "refused", "RefuseIncoming",
+         reason="no such folder", code=ErrorCode.INTERNAL),
     case("T11", OPEN, received(FileAbort(transfer=3)), "refused", "DropIncoming",
          reason=Says("gave up")),
-    case("T12", OPEN, e.SessionEnded(), "refused", "DropIncoming", reason=Says("left")),
-    case("T13", OPEN, e.Unwanted(), "refused", "RefuseIncoming(aborted)",
-         reason=Says("not need it")),
+    case("T13", OPEN, e.Unwanted(), "refused", "RefuseIncoming",
+         reason=Says("nobody needs it"), code=ErrorCode.ABORTED),
+    # A sender that left may come back: what has arrived waits for it.
+    case("T12", OPEN, e.SessionEnded(), "refused", "KeepIncoming", reason=Says("left"),
+         code=ErrorCode.ABORTED),
+    case("T15", "receiving suspended", e.Superseded(), "refused", "KeepIncoming",
+         reason=Says("another session"), code=ErrorCode.ABORTED),
 )  # fmt: skip
 
 

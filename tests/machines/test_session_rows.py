@@ -27,6 +27,7 @@ CASES = (
     case("N5", "detached", Timer.SESSION, "closed", "ForgetSession"),
     case("N6", "attached detached", e.WorkerStopping(), "closed", "ForgetSession"),
     case("N11", "attached detached", e.OutboxFilled(), "closed", "ForgetSession", HELD, link=""),
+    case("N12", "detached", e.Crowded(), "closed", "ForgetSession", HELD),
     # What a client may ask for.
     case("N7", "attached", received(Resume(received=4)), STAYS, "Replay"),
     case("N8", "attached", received(WorkerGet()), STAYS, "SendWorkerStatus"),

@@ -2,6 +2,7 @@
 
 from fsm_worker import events as e
 from fsm_worker.events import Timer
+from fsm_worker.machines.engine import Instance, Verdict
 from fsm_worker.machines.worker import WORKER, published_status
 from protocol.lifecycle import WorkerState
 from protocol.messages import Capabilities
@@ -10,10 +11,10 @@ from tests.machines.scenario import STAYS, Case, Says, case, covered, declared, 
 PROBED = e.ProbeSucceeded(capabilities=Capabilities(cpus=16))
 NO_DRIVER = e.ProbeFailed(reason="the driver does not answer")
 UNDEAD = e.CleanFailed(reason="process 7 is still there")
+NO_DISK = e.JournalFailed(reason="the disk is full")
 BROKEN = e.EffectFailed(effect="clean_slot", reason="no /proc")
 
 AGAIN = "PublishStatus Timer(probe)"
-LEAVE = "KillEverything Leave"
 GOING = {"leaving": True, "slot": "job-1"}
 HOLDING = {"slot": "job-1"}
 
@@ -56,11 +57,24 @@ CASES = (
          GOING, reason=Says("twice")),
     case("W16", "cleaning", e.TerminateRequested(), "stopping", "PublishStatus Timer(stop)",
          GOING, slot=""),
-    case("W26", "stopping", e.TerminateRequested(), "stopped", LEAVE),
-    # It ends when everything is delivered, or after its time.
-    case("W23", "stopping", e.AllDone(), "stopped", LEAVE),
-    case("W24", "stopping", Timer.STOP, "stopped", LEAVE),
-    case("W25", "stopping", Timer.LINGER, "stopped", LEAVE),
+    # What can't be written down can't be promised: it takes leave.
+    case("W30", "busy", NO_DISK, "draining", "PublishStatus", HOLDING,
+         leaving=True, reason="the disk is full"),
+    case("W31", "cleaning", NO_DISK, STAYS, "", HOLDING, leaving=True, reason="the disk is full"),
+    case("W32", "starting available degraded", NO_DISK, "stopping",
+         "PublishStatus Timer(linger)", reason="the disk is full"),
+    # It ends when everything is delivered; after its time, or asked once more, it kills first.
+    case("W23", "stopping", e.AllDone(), "stopped", "KillEverything Leave"),
+    case("W24", "stopping", Timer.STOP, "stopping", "KillEverything", forced=True),
+    case("W25", "stopping", Timer.LINGER, "stopping", "KillEverything", forced=True),
+    case("W26", "stopping", e.TerminateRequested(), "stopping", "KillEverything", forced=True),
+    case("W33", "stopping", e.EverythingKilled(), "stopped", "Leave", gone=True),
+    case("W34", "stopping", e.EffectFailed(effect="kill_everything", reason="no /proc"), "stopped",
+         "Leave", reason="no /proc", gone=True),
+    # Sessions are closed only when owners were told how their jobs ended.
+    case("W35", "stopped", e.EverythingKilled(), STAYS, gone=True),
+    case("W36", "stopped", e.EffectFailed(effect="kill_everything", reason="no /proc"), STAYS,
+         gone=True),
     # Degraded, it cleans and probes until both succeed.
     case("W17", "degraded", Timer.PROBE, "degraded", "CleanSlot Timer(probe)"),
     case("W18", "degraded", e.CleanSucceeded(), "degraded", "ProbeHost Timer(probe)"),
@@ -77,6 +91,14 @@ def test_row(entry: Case, state: str) -> None:
 
 def test_every_row_has_its_case() -> None:
     assert covered(CASES) == declared(WORKER)
+
+
+def test_a_status_that_could_not_be_published_changes_nothing() -> None:
+    for state in WorkerState:
+        instance = Instance(WORKER, "worker")
+        instance.state = state
+        step = instance.step(e.EffectFailed(effect="publish_status", reason="no socket"))
+        assert (step.verdict, step.after) == (Verdict.IGNORED, state)
 
 
 def test_only_a_proof_makes_it_available() -> None:

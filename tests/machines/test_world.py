@@ -5,9 +5,11 @@ import pytest
 from fsm_worker import effects as f
 from fsm_worker import events as e
 from fsm_worker.events import Timer
-from fsm_worker.machines.engine import Verdict
+from fsm_worker.machines.coupled_jobs import KEEP_JOBS
+from fsm_worker.machines.coupled_links import KEEP_SESSIONS
+from fsm_worker.machines.engine import Step, Verdict
+from fsm_worker.machines.job import MOST_ALIVE
 from fsm_worker.machines.world import (
-    KEEP_JOBS,
     THE_SERVER,
     THE_WORKER,
     Coupling,
@@ -268,6 +270,40 @@ def test_ended_jobs_are_forgotten_when_there_are_too_many_and_the_living_never(
     assert p.state(M.JOB, A) is J.RUNNING
 
 
+def test_whoever_submits_most_loses_its_oldest_jobs_and_nobody_else_s(
+    p: Puppet, alice: str
+) -> None:
+    bob = p.connect("bob", "s-b")
+    two = tuple(m.InputFile(name=name, size=1, root=ROOT) for name in ("a", "b"))
+    p.say(bob, m.Submit(job="of-bob-0001", spec=m.JobSpec(), inputs=two))
+    for number in range(KEEP_JOBS + 20):
+        p.say(alice, m.Submit(job=f"reject-{number:04}", spec=m.JobSpec(), inputs=two))
+    assert p.state(M.JOB, "of-bob-0001") is J.REJECTED
+    assert f.ForgetJob in map(type, p.done)
+
+
+def test_one_key_may_have_so_many_jobs_alive_and_no_more(p: Puppet, alice: str) -> None:
+    for number in range(MOST_ALIVE):
+        p.say(alice, submission(f"waits-{number:04}"))
+    p.say(alice, submission("one-too-many"))
+    assert p.facts(M.JOB, "one-too-many").problems[0].code is ErrorCode.OVERLOADED
+    bob = p.connect("bob", "s-b")
+    p.say(bob, submission("of-bob-0001"))
+    assert p.state(M.JOB, "of-bob-0001") is J.STAGING
+
+
+def test_a_client_that_is_killed_over_and_over_leaves_so_many_sessions_and_no_more(
+    p: Puppet,
+) -> None:
+    for number in range(KEEP_SESSIONS + 5):
+        link = p.connect("alice", f"s-{number:03}")
+        p.link(link, e.PeerClosed())
+    sessions = p.world.live(M.SESSION)
+    assert len(sessions) == KEEP_SESSIONS
+    assert p.state(M.SESSION, "s-000") is None
+    assert p.state(M.SESSION, f"s-{KEEP_SESSIONS + 4:03}") is SessionState.DETACHED
+
+
 def test_asking_for_the_results_of_a_rejected_job_does_not_keep_it_for_ever(
     p: Puppet, alice: str
 ) -> None:
@@ -484,10 +520,41 @@ def test_a_file_that_is_being_verified_needs_no_link(p: Puppet, alice: str) -> N
     assert p.state(M.JOB, A) is J.VALIDATING
 
 
-def test_a_client_that_leaves_for_good_in_mid_upload_ends_its_job(p: Puppet, alice: str) -> None:
+def test_a_client_that_leaves_in_mid_upload_goes_on_in_another_session(
+    p: Puppet, alice: str
+) -> None:
     p.say(alice, submission(A))
     p.say(alice, m.FileOffer(transfer=1, job=A, name="package.zip", size=SIZE, root=ROOT))
     p.say(alice, m.Bye())
+    assert p.state(M.RECEIVING, "s-a/1") is None
+    assert p.state(M.JOB, A) is J.STAGING
+    again = p.connect("alice", "s-a2")
+    p.say(again, submission(A))
+    p.say(again, m.FileOffer(transfer=1, job=A, name="package.zip", size=SIZE, root=ROOT))
+    p.feed(M.RECEIVING, "s-a2/1", e.ChunksCompleted())
+    p.answer(f.VerifyIncoming, e.DigestMatched())
+    assert p.state(M.JOB, A) is J.VALIDATING
+
+
+def test_a_client_that_was_killed_in_mid_upload_goes_on_in_another_session(
+    p: Puppet, alice: str
+) -> None:
+    p.say(alice, submission(A))
+    p.say(alice, m.FileOffer(transfer=1, job=A, name="package.zip", size=SIZE, root=ROOT))
+    p.link(alice, e.PeerClosed())
+    assert p.state(M.RECEIVING, "s-a/1") is ReceivingState.SUSPENDED
+    again = p.connect("alice", "s-a2")
+    p.say(again, m.FileOffer(transfer=1, job=A, name="package.zip", size=SIZE, root=ROOT))
+    assert p.state(M.RECEIVING, "s-a/1") is None
+    assert p.state(M.RECEIVING, "s-a2/1") is ReceivingState.RECEIVING
+    assert p.state(M.JOB, A) is J.STAGING
+
+
+def test_a_client_that_never_comes_back_with_its_upload_ends_its_job(p: Puppet, alice: str) -> None:
+    p.say(alice, submission(A))
+    p.say(alice, m.FileOffer(transfer=1, job=A, name="package.zip", size=SIZE, root=ROOT))
+    p.say(alice, m.Bye())
+    p.expire(Timer.STAGING, A)
     assert (p.state(M.JOB, A), outcome(p, A)) == (J.DONE, Outcome.FAILED)
 
 
@@ -658,6 +725,46 @@ def test_a_worker_leaves_after_its_time_whatever_is_left(
         p.worker(e.TerminateRequested())
     p.expire(timer, THE_WORKER)
     assert p.status is W.STOPPED
+    assert outcome(p, A) is (Outcome.SUCCEEDED if timer is Timer.LINGER else Outcome.WORKER_STOPPED)
+    told = [said for said in p.heard("s-a") if isinstance(said, m.JobStateChanged)]
+    assert told[-1].state is J.DONE
+
+
+def test_asked_three_times_the_worker_ends_whatever_runs_and_its_owner_hears_the_outcome(
+    p: Puppet, alice: str
+) -> None:
+    p.run(alice, A)
+    p.queue(alice, B, 2)
+    for _ in range(3):
+        p.worker(e.TerminateRequested())
+    assert p.status is W.STOPPED
+    assert (outcome(p, A), outcome(p, B)) == (Outcome.WORKER_STOPPED, Outcome.REJECTED)
+    told = [said for said in p.heard("s-a") if isinstance(said, m.JobStateChanged)]
+    assert (told[-1].job, told[-1].outcome) == (A, Outcome.WORKER_STOPPED)
+
+
+def test_a_worker_that_ends_hastens_a_job_that_is_stopping_already(p: Puppet, alice: str) -> None:
+    p.run(alice, A)
+    p.say(alice, m.Stop(job=A))
+    p.worker(e.TerminateRequested())
+    p.worker(e.TerminateRequested())
+    assert p.state(M.JOB, A) is J.STOPPING
+    assert asked(p, A)[-1] == "TerminateTree"
+    p.exit(A)
+    p.collect(A)
+    assert outcome(p, A) is Outcome.STOPPED_EARLY
+
+
+def test_a_worker_that_can_not_write_its_journal_finishes_its_job_and_leaves(
+    p: Puppet, alice: str
+) -> None:
+    p.run(alice, A)
+    p.worker(e.JournalFailed(reason="the disk is full"))
+    assert (p.status, p.state(M.JOB, A)) == (W.DRAINING, J.RUNNING)
+    p.exit(A)
+    p.clean()
+    p.collect(A)
+    assert (p.status, outcome(p, A)) == (W.STOPPING, Outcome.SUCCEEDED)
 
 
 def test_a_worker_that_has_stopped_takes_nobody(p: Puppet) -> None:
@@ -697,7 +804,9 @@ def test_a_worker_whom_the_server_refuses_ends_when_nobody_is_attached(
     p.run(alice, A)
     p.server(e.Started())
     p.server(e.SocketOpened())
-    p.server(e.RecvRefusal(final=True, reason="the token is wrong"))
+    p.server(
+        e.RecvRefusal(final=True, code=ErrorCode.NOT_AUTHENTICATED, reason="the token is wrong")
+    )
     assert p.status is W.BUSY
     p.exit(A)
     p.collect(A)
@@ -796,3 +905,37 @@ def test_a_second_worker_with_another_key_is_not_the_same_worker() -> None:
     dial(world, "l-2", 2, key="Kx")
     assert world.machines[M.SESSION]["s-a"].facts.link == "l-1"
     assert world.machines[M.LINK]["l-2"].state is LinkState.CLOSING
+
+
+def client_at_work() -> World:
+    """A client's world, its session begun."""
+    world = client_world()
+    world.feed(M.SIGNALLING, THE_SERVER, e.Started())
+    world.feed(M.SESSION, "s-1", e.Started())
+    return world
+
+
+def dialled(steps: list[Step]) -> int:
+    return sum(isinstance(effect, f.Dial) for step in steps for effect in step.effects)
+
+
+def test_a_client_dials_when_it_is_in_the_room_and_not_before() -> None:
+    world = client_at_work()
+    world.feed(M.SIGNALLING, THE_SERVER, e.SocketOpened())
+    assert dialled(world.feed(M.SIGNALLING, THE_SERVER, e.RecvRegistered(room="r"))) == 1
+    lost = world.feed(M.SIGNALLING, THE_SERVER, e.SocketFailed(reason="the server went"))
+    assert [step.row for step in lost if step.machine is M.SESSION] == ["K36"]
+    world.feed(M.SIGNALLING, THE_SERVER, e.TimerExpired(timer=Timer.DELAY, serial=5))
+    assert world.get(M.SESSION, "s-1").facts.in_room is False
+
+
+def test_a_client_whom_the_server_refuses_is_told_at_once() -> None:
+    world = client_at_work()
+    world.feed(M.SIGNALLING, THE_SERVER, e.SocketOpened())
+    world.feed(
+        M.SIGNALLING,
+        THE_SERVER,
+        e.RecvRefusal(final=False, code=ErrorCode.ABORTED, reason="the room is full"),
+    )
+    closed = world.get(M.SESSION, "s-1")
+    assert closed is None  # over, and forgotten

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 import struct
 import tempfile
@@ -21,6 +22,7 @@ from fsm_worker.services.archive import (
     ArchiveRefused,
     ManifestMismatch,
     UnpackLimits,
+    UnpackStopped,
     _unpack_file,
     find_script,
     pack,
@@ -445,8 +447,32 @@ def test_bytes_are_counted_as_they_come_out_whatever_any_header_says(tmp_path: P
     """`unpack` looks at the sizes in the headers first; this is the count that it relies on."""
     archive = bomb(tmp_path / "x.zip", 2_000_000)
     with zipfile.ZipFile(archive) as opened, pytest.raises(ArchiveRefused, match="1000 bytes"):
-        _unpack_file(opened, opened.getinfo("zeros"), tmp_path / "zeros", 1000)
+        _unpack_file(opened, opened.getinfo("zeros"), tmp_path / "zeros", 1000, lambda: False)
     assert (tmp_path / "zeros").stat().st_size <= 1000
+
+
+def test_unpacking_can_be_stopped_before_any_member_and_any_block_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    folder = make(tmp_path / "in", {"a": os.urandom(600_000), "b/c": b"c"})
+    (folder / "d").mkdir()
+    archive = pack(folder, tmp_path / "x.zip").path
+    shutil.rmtree(folder)
+    looks = 0
+
+    def count() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    unpack(archive, tmp_path / "out", stopped=count)
+    shutil.rmtree(tmp_path / "out")
+    assert looks == 3 + 4  # members, and the blocks of two of them
+    for last in range(looks):
+        answers = iter([False] * last + [True])
+        with pytest.raises(UnpackStopped):
+            unpack(archive, tmp_path / "out", stopped=lambda answers=answers: next(answers))
+        assert [p.name for p in tmp_path.iterdir()] == ["x.zip"]
 
 
 def test_sizes_are_counted_over_all_members(tmp_path: Path) -> None:

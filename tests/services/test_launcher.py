@@ -10,8 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -293,12 +294,64 @@ async def test_what_cannot_start_is_said_at_once_and_leaves_nothing(
     assert list(tmp_path.glob("records/*.json")) == []
 
 
+async def test_a_program_is_not_found_if_path_holds_only_a_folder_of_its_name(tmp_path):
+    (tmp_path / "bin" / "trainer").mkdir(parents=True)
+    env = {"PATH": str(tmp_path / "bin")}
+    stage = Stage(tmp_path, argv=("trainer",), env=env)
+    with pytest.raises(LaunchFailed, match="'trainer' was not found where this user may look"):
+        await stage.start(LocalLauncher(*INTERPRETERS))
+    (tmp_path / "bin" / "trainer").rmdir()
+    (tmp_path / "bin" / "trainer").touch()
+    with pytest.raises(LaunchFailed, match="'trainer' may not be executed"):
+        await stage.start(LocalLauncher(*INTERPRETERS))
+
+
+@pytest.fixture
+def locked_folder() -> Iterator[Path]:
+    """A folder that this user, who is not root, may not look into."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        folder.chmod(0o711 if user == 0 else 0o700)
+        (folder / "locked").mkdir(mode=0)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield folder / "locked"
+        finally:
+            os.seteuid(user)
+
+
+def test_a_folder_of_path_that_may_not_be_read_is_not_the_programs_fault(locked_folder):
+    spec = supervisor.Spec(
+        argv=["no-such-program-here"],
+        env={"PATH": f"{locked_folder}:/usr/bin"},
+        cwd="/",
+        log_path="",
+        record_dir="",
+        stage=0,
+        log_limit=0,
+        marker="",
+    )
+    with pytest.raises(PermissionError) as refusal:
+        subprocess.Popen(spec.argv, env=spec.env)
+    sentence = supervisor.why_not_started(spec, refusal.value)
+    assert sentence.startswith("the program 'no-such-program-here' was not found")
+
+
 async def test_a_supervisor_that_cannot_run_is_a_launch_that_failed(tmp_path):
     with pytest.raises(LaunchFailed, match=r"see supervisor-1.err"):
         await Stage(tmp_path, "wait").start(LocalLauncher((sys.executable, "--no-such-option")))
     assert "no-such-option" in (tmp_path / "records" / "supervisor-1.err").read_text()
     with pytest.raises(LaunchFailed, match="cannot be launched"):
         await Stage(tmp_path, "wait").start(LocalLauncher(("/no/such/python",)))
+
+
+async def test_whoever_hears_that_the_program_runs_finds_it_in_the_record(run):
+    for _ in range(5):
+        stage = await run("exit", "0")
+        record = json.loads((stage.spec.record_dir / "supervisor-1.json").read_text())
+        assert record["program"]["pid"] == stage.process.pid
 
 
 async def test_a_stage_that_is_alive_cannot_be_started_again(run, tmp_path):

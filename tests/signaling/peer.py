@@ -66,6 +66,11 @@ async def entered(server: SignalingServer, room: Room, peer_id: str, **fields: A
     return peer
 
 
+def ask_to_enter(peer_id: str, **fields: Any) -> dict[str, Any]:
+    """A registration that is not this project's own: exactly these fields."""
+    return {"type": "register", "peer_id": peer_id, **fields}
+
+
 def register(room: Room, peer_id: str, **fields: Any) -> dict[str, Any]:
     return {
         "type": "register",

@@ -40,7 +40,9 @@ async def test_a_room_takes_an_identity_of_this_server(client: httpx.AsyncClient
     for headers in ({}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer forged.é"}):
         raw = {name: value.encode() for name, value in headers.items()}
         refused = await client.post("/create-room", headers=raw)
-        assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
+        said = refused.json()
+        assert (refused.status_code, said["code"]) == (401, "not_authenticated")
+        assert said["error"] == said["message"]  # what sleap-rtc's command line shows
 
 
 async def test_health_and_metrics_say_how_it_is() -> None:
@@ -55,8 +57,19 @@ async def test_health_and_metrics_say_how_it_is() -> None:
         _, room = await owner_and_room(server)
         async with await entered(server, room, "a") as peer:
             await peer.ask("{")
-            lines = (await client.get("/metrics")).text.splitlines()
-    assert lines == [
+            metrics = await client.get("/metrics")
+    assert metrics.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = metrics.text.splitlines()
+    assert lines[::2] == [
+        "# TYPE fsm_worker_signaling_rooms gauge",
+        "# TYPE fsm_worker_signaling_peers gauge",
+        "# TYPE fsm_worker_signaling_connections gauge",
+        "# TYPE fsm_worker_signaling_messages_total counter",
+        "# TYPE fsm_worker_signaling_forwarded_total counter",
+        "# TYPE fsm_worker_signaling_refused_total counter",
+        "# TYPE fsm_worker_signaling_cut_off_total counter",
+    ]
+    assert lines[1::2] == [
         "fsm_worker_signaling_rooms 1",
         "fsm_worker_signaling_peers 1",
         "fsm_worker_signaling_connections 1",
@@ -79,6 +92,19 @@ async def test_a_goodbye_without_credentials_is_answered_and_removes_nobody(
         assert (await other.ask(discover("c")))["count"] == 1
 
 
+async def test_a_goodbye_after_the_socket_closed_is_answered_and_finds_the_peer_gone(
+    client: httpx.AsyncClient, server: SignalingServer, room: Room
+) -> None:
+    async with await entered(server, room, "w") as other:
+        async with await entered(server, room, "c"):
+            pass
+        answer = await client.post("/delete-peers-and-room", json={"peer_id": "c"})
+        assert (answer.status_code, answer.json()["removed"]) == (200, 0)
+        assert (await other.ask(discover("w")))["count"] == 0
+        async with await entered(server, room, "c"):  # the room is still there, the name free
+            pass
+
+
 async def test_a_user_removes_its_own_peer_and_no_other(
     client: httpx.AsyncClient, server: SignalingServer, room: Room
 ) -> None:
@@ -90,7 +116,9 @@ async def test_a_user_removes_its_own_peer_and_no_other(
         body = {"peer_id": "w"}
         refused = await client.post("/delete-peer", json=body, headers=bearer(stranger))
         assert refused.json()["removed"] == 0
-        done = await client.post("/delete-peer", json=body, headers=bearer(mine))
+        forged = await client.post("/delete-peer", json={**body, "id_token": "w.forged"})
+        assert (forged.status_code, forged.json()["code"]) == (401, "not_authenticated")
+        done = await client.post("/delete-peer", json={**body, "id_token": mine.id_token})
         assert done.json()["removed"] == 1
         assert (await peer.receive())["type"] == "error"
         assert await peer.close_code() == 4002

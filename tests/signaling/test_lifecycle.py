@@ -177,6 +177,17 @@ async def test_every_peer_is_pinged() -> None:
                 assert await peer.receive() == {"type": "ping"}
 
 
+async def test_who_has_just_come_is_not_pinged_between_its_question_and_the_answer() -> None:
+    """sleap-rtc's browsing clients take the next frame for the answer, whatever it is."""
+    now = asyncio.get_running_loop().time
+    async with SignalingServer(limits=Limits(ping_every_s=0.2)) as server:
+        _, room = await owner_and_room(server)
+        came = now()
+        async with await entered(server, room, "new") as new:
+            assert await new.receive() == {"type": "ping"}
+            assert now() - came > 0.2  # so the first one that was due did not go to it
+
+
 async def test_rooms_expire_without_anybody_asking_for_one() -> None:
     now = 1000.0
     async with SignalingServer(limits=Limits(ping_every_s=0.05), clock=lambda: now) as server:
@@ -187,7 +198,7 @@ async def test_rooms_expire_without_anybody_asking_for_one() -> None:
             await peer.receive()
             async with httpx.AsyncClient(trust_env=False) as client:
                 metrics = (await client.get(f"{server.http_url}/metrics")).text
-    assert metrics.startswith("fsm_worker_signaling_rooms 1\n")
+    assert "\nfsm_worker_signaling_rooms 1\n" in metrics
 
 
 async def test_a_dead_socket_is_noticed() -> None:

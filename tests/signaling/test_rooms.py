@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsm_worker.signaling.discovery import check_filters, passes
-from fsm_worker.signaling.identities import Identities
+from fsm_worker.signaling.identities import Caller, Identities, Standing
 from fsm_worker.signaling.limits import AddressRates, Bucket, Limits
 from fsm_worker.signaling.rooms import Rooms
 from protocol.signaling import Filters, Metadata, PeerInfo, SignalingRefused
+
+OWNER, ONE, ME = Caller("owner"), Caller("one"), Caller("me")
 
 
 class Clock:
@@ -32,7 +34,7 @@ def rooms(clock: Clock) -> Rooms:
 
 
 def test_the_token_opens_the_room_and_nothing_else_does(rooms: Rooms) -> None:
-    room = rooms.create("owner")
+    room = rooms.create(OWNER)
     peer, replaced = rooms.enter(room.room_id, "a", token=room.token)
     assert replaced is None
     assert rooms.token_for(peer) == room.token
@@ -40,14 +42,14 @@ def test_the_token_opens_the_room_and_nothing_else_does(rooms: Rooms) -> None:
         with pytest.raises(SignalingRefused, match="wrong_token"):
             rooms.enter(room.room_id, "b", token=wrong)
         with pytest.raises(SignalingRefused, match="wrong_token"):
-            rooms.enter(room.room_id, "b", token=wrong, username="somebody else")
+            rooms.enter(room.room_id, "b", token=wrong, caller=Caller("somebody else"))
 
 
 def test_who_made_the_room_needs_no_token_but_a_wrong_one_stays_wrong(rooms: Rooms) -> None:
-    room = rooms.create("owner")
-    rooms.enter(room.room_id, "a", username="owner")
+    room = rooms.create(OWNER)
+    rooms.enter(room.room_id, "a", caller=OWNER)
     with pytest.raises(SignalingRefused, match="wrong_token"):
-        rooms.enter(room.room_id, "b", token="x", username="owner")
+        rooms.enter(room.room_id, "b", token="x", caller=OWNER)
 
 
 def test_there_is_no_room_but_those_made(rooms: Rooms) -> None:
@@ -55,22 +57,22 @@ def test_there_is_no_room_but_those_made(rooms: Rooms) -> None:
         rooms.enter("nowhere", "a", token="x")
 
 
-@pytest.mark.parametrize("second_user", [None, "other"])
-@pytest.mark.parametrize("first_user", [None, "one"])
+@pytest.mark.parametrize("second", [None, Caller("other"), Caller("one", Standing.UNCHECKED)])
+@pytest.mark.parametrize("first", [None, ONE])
 def test_a_peer_id_is_not_taken_from_its_holder(
-    rooms: Rooms, first_user: str | None, second_user: str | None
+    rooms: Rooms, first: Caller | None, second: Caller | None
 ) -> None:
-    room = rooms.create("owner")
-    holder, _ = rooms.enter(room.room_id, "a", token=room.token, username=first_user)
+    room = rooms.create(OWNER)
+    holder, _ = rooms.enter(room.room_id, "a", token=room.token, caller=first)
     with pytest.raises(SignalingRefused, match="peer_id_taken"):
-        rooms.enter(room.room_id, "a", token=room.token, username=second_user)
+        rooms.enter(room.room_id, "a", token=room.token, caller=second)
     assert rooms.is_current(holder)
 
 
 def test_the_same_user_replaces_its_own_registration(rooms: Rooms) -> None:
-    room = rooms.create("owner")
-    old, _ = rooms.enter(room.room_id, "a", token=room.token, username="one")
-    new, replaced = rooms.enter(room.room_id, "a", token=room.token, username="one")
+    room = rooms.create(OWNER)
+    old, _ = rooms.enter(room.room_id, "a", token=room.token, caller=ONE)
+    new, replaced = rooms.enter(room.room_id, "a", token=room.token, caller=ONE)
     assert replaced is old
     assert rooms.is_current(new)
     assert not rooms.is_current(old)
@@ -88,9 +90,9 @@ def test_the_same_user_replaces_its_own_registration(rooms: Rooms) -> None:
 
 def test_a_late_leave_of_a_replaced_registration_removes_nothing(rooms: Rooms) -> None:
     """sleap-rtc: the late close of an old socket deleted the new registration."""
-    room = rooms.create("owner")
-    old, _ = rooms.enter(room.room_id, "a", token=room.token, username="one")
-    new, _ = rooms.enter(room.room_id, "a", token=room.token, username="one")
+    room = rooms.create(OWNER)
+    old, _ = rooms.enter(room.room_id, "a", token=room.token, caller=ONE)
+    new, _ = rooms.enter(room.room_id, "a", token=room.token, caller=ONE)
     assert not rooms.leave(old)
     assert rooms.is_current(new)
     assert rooms.leave(new)
@@ -99,7 +101,7 @@ def test_a_late_leave_of_a_replaced_registration_removes_nothing(rooms: Rooms) -
 
 
 def test_peers_of_another_room_are_out_of_reach(rooms: Rooms) -> None:
-    one, two = rooms.create("owner"), rooms.create("owner")
+    one, two = rooms.create(OWNER), rooms.create(OWNER)
     mine, _ = rooms.enter(one.room_id, "a", token=one.token)
     rooms.enter(two.room_id, "b", token=two.token)
     assert rooms.others(mine) == ()
@@ -112,18 +114,18 @@ def test_peers_of_another_room_are_out_of_reach(rooms: Rooms) -> None:
 
 
 def test_rooms_and_peers_are_bounded(rooms: Rooms) -> None:
-    made = [rooms.create("owner") for _ in range(3)]
+    made = [rooms.create(OWNER) for _ in range(3)]
     with pytest.raises(SignalingRefused, match="too_many_rooms"):
-        rooms.create("owner")
+        rooms.create(OWNER)
     for name in ("a", "b"):
-        rooms.enter(made[0].room_id, name, token=made[0].token, username="one")
+        rooms.enter(made[0].room_id, name, token=made[0].token, caller=ONE)
     with pytest.raises(SignalingRefused, match="room_full"):
         rooms.enter(made[0].room_id, "c", token=made[0].token)
-    rooms.enter(made[0].room_id, "b", token=made[0].token, username="one")  # replaces, adds nobody
+    rooms.enter(made[0].room_id, "b", token=made[0].token, caller=ONE)  # replaces, adds nobody
 
 
 def test_an_empty_room_expires_and_one_with_a_peer_does_not(rooms: Rooms, clock: Clock) -> None:
-    left, held, unused = (rooms.create("owner") for _ in range(3))
+    left, held, unused = (rooms.create(OWNER) for _ in range(3))
     peer, _ = rooms.enter(left.room_id, "a", token=left.token)
     stays, _ = rooms.enter(held.room_id, "a", token=held.token)
     clock.now += 7100.0
@@ -140,14 +142,14 @@ def test_an_empty_room_expires_and_one_with_a_peer_does_not(rooms: Rooms, clock:
 
 def test_making_a_room_makes_place_of_expired_ones(rooms: Rooms, clock: Clock) -> None:
     for _ in range(3):
-        rooms.create("owner")
+        rooms.create(OWNER)
     clock.now += 7200.0
-    rooms.create("owner")
+    rooms.create(OWNER)
     assert rooms.room_count == 1
 
 
 def test_metadata_is_merged_tags_united_new_properties_over_old(rooms: Rooms) -> None:
-    room = rooms.create("owner")
+    room = rooms.create(OWNER)
     first = Metadata(tags=("x", "y"), properties={"status": "available", "gpu": "h"})
     peer, _ = rooms.enter(room.room_id, "a", token=room.token, role="worker", metadata=first)
     merged = rooms.merge(peer, Metadata(tags=("y", "z"), properties={"status": "busy"}))
@@ -159,9 +161,9 @@ def test_metadata_is_merged_tags_united_new_properties_over_old(rooms: Rooms) ->
 
 def test_metadata_is_bounded_for_a_peer_and_for_a_room(clock: Clock) -> None:
     rooms = Rooms(Limits(peer_metadata=100, room_metadata=150), clock)
-    room = rooms.create("owner")
+    room = rooms.create(OWNER)
     small, large = (Metadata(properties={"x": "y" * n}) for n in (40, 100))
-    a, _ = rooms.enter(room.room_id, "a", token=room.token, username="one", metadata=small)
+    a, _ = rooms.enter(room.room_id, "a", token=room.token, caller=ONE, metadata=small)
     with pytest.raises(SignalingRefused, match="too_large"):
         rooms.enter(room.room_id, "b", token=room.token, metadata=large)
     assert rooms.peer_count == 1
@@ -173,36 +175,70 @@ def test_metadata_is_bounded_for_a_peer_and_for_a_room(clock: Clock) -> None:
     b, _ = rooms.enter(room.room_id, "b", token=room.token, metadata=small)
     with pytest.raises(SignalingRefused, match="too_large"):
         rooms.enter(room.room_id, "c", token=room.token, metadata=small)
-    rooms.enter(room.room_id, "a", token=room.token, username="one", metadata=small)  # replaces
+    rooms.enter(room.room_id, "a", token=room.token, caller=ONE, metadata=small)  # replaces
     rooms.leave(b)
     rooms.enter(room.room_id, "c", token=room.token, metadata=small)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 129, "a\nb", "a\x00", "\ud800"])
 def test_a_peer_id_is_short_and_printable(rooms: Rooms, name: str) -> None:
-    room = rooms.create("owner")
+    room = rooms.create(OWNER)
     with pytest.raises(SignalingRefused, match="malformed"):
         rooms.enter(room.room_id, name, token=room.token)
 
 
 def test_only_its_maker_removes_a_room(rooms: Rooms) -> None:
-    room = rooms.create("owner")
+    room = rooms.create(OWNER)
     peer, _ = rooms.enter(room.room_id, "a", token=room.token)
     with pytest.raises(SignalingRefused, match="not_authorised"):
-        rooms.delete(room.room_id, "other")
-    assert rooms.delete(room.room_id, "owner") == (peer,)
+        rooms.delete(room.room_id, Caller("other"))
+    assert rooms.delete(room.room_id, OWNER) == (peer,)
     assert not rooms.is_current(peer)
     assert not rooms.leave(peer)
     with pytest.raises(SignalingRefused, match="room_not_found"):
-        rooms.delete(room.room_id, "owner")
+        rooms.delete(room.room_id, OWNER)
+
+
+def test_accounts_that_were_let_in_are_remembered_and_only_so_many(clock: Clock) -> None:
+    rooms = Rooms(Limits(members_per_room=2), clock, wall=lambda: 5.0)
+    owner = Caller("owner", Standing.ACCOUNT)
+    a, b, c = (Caller(name, Standing.ACCOUNT) for name in "abc")
+    room = rooms.create(owner)
+
+    def come(who: Caller, token: str | None) -> None:
+        rooms.leave(rooms.enter(room.room_id, "x", token=token, caller=who)[0])
+
+    come(owner, None)  # takes no place
+    come(Caller("a"), room.token)  # nor does one that will never come again
+    for who in (a, b):
+        come(who, room.token)
+    come(a, None)  # so "b" has not come for longest
+    come(c, room.token)
+    for who in (a, c, owner):
+        come(who, None)
+        assert [info.room_id for info in rooms.listed(who)] == [room.room_id]
+    for stranger in (b, Caller("a"), Caller("c")):
+        with pytest.raises(SignalingRefused, match="wrong_token"):
+            come(stranger, None)
+        assert rooms.listed(stranger) == ()
+
+
+def test_who_names_no_room_has_one_until_it_expires(rooms: Rooms, clock: Clock) -> None:
+    rooms.create(OWNER)
+    home = rooms.home(ME)
+    assert rooms.home(ME) == home
+    assert rooms.room_count == 2
+    clock.now += 7200.0
+    assert rooms.listed(ME) == ()
+    assert rooms.home(ME) != home
 
 
 def test_a_user_finds_its_own_registrations_only(rooms: Rooms) -> None:
-    one, two = rooms.create("owner"), rooms.create("owner")
-    mine, _ = rooms.enter(one.room_id, "a", token=one.token, username="me")
+    one, two = rooms.create(OWNER), rooms.create(OWNER)
+    mine, _ = rooms.enter(one.room_id, "a", token=one.token, caller=ME)
     rooms.enter(two.room_id, "a", token=two.token)
-    assert rooms.of_user("me", "a") == (mine,)
-    assert rooms.of_user("me", "b") == ()
+    assert rooms.of_caller(ME, "a") == (mine,)
+    assert rooms.of_caller(ME, "b") == ()
 
 
 HAS: dict[str, Any] = {"status": "available", "gpu_memory_mb": 8000, "flag": True}
@@ -236,7 +272,7 @@ def test_a_filter_lets_pass_what_it_says(filters: Filters, expected: bool) -> No
 
 
 def test_a_comparison_that_does_not_exist_is_refused_even_if_nobody_is_there(rooms: Rooms) -> None:
-    room = rooms.create("owner")
+    room = rooms.create(OWNER)
     peer, _ = rooms.enter(room.room_id, "a", token=room.token)
     with pytest.raises(SignalingRefused, match="malformed"):
         rooms.discover(peer, Filters(properties={"x": {"$regex": ".*"}}))
@@ -245,20 +281,21 @@ def test_a_comparison_that_does_not_exist_is_refused_even_if_nobody_is_there(roo
 def test_an_id_token_proves_the_name_it_was_given_for() -> None:
     identities = Identities()
     one, two = identities.sign_in(), identities.sign_in()
-    assert identities.username(one.id_token) == one.username != two.username
+    assert identities.of_id_token(one.id_token) == Caller(one.username)
+    assert one.username != two.username
     proof = one.id_token.rpartition(".")[2]
     for forged in ("", ".", "x", one.username, f"{two.username}.{proof}", one.id_token[:-1]):
         with pytest.raises(SignalingRefused, match="not_authenticated"):
-            identities.username(forged)
+            identities.of_id_token(forged)
     with pytest.raises(SignalingRefused, match="not_authenticated"):
-        Identities().username(one.id_token)
+        Identities().of_id_token(one.id_token)
 
 
 @settings(deadline=None)  # a busy machine is no finding
 @given(st.text())
 def test_no_text_but_a_token_proves_a_name(text: str) -> None:
     with pytest.raises(SignalingRefused):
-        Identities().username(text)
+        Identities().of_id_token(text)
 
 
 def test_a_bucket_allows_its_burst_and_then_its_rate(clock: Clock) -> None:

@@ -1,0 +1,161 @@
+"""What a worker knows of one job, and the job's folder, in which threads work.
+
+    JOB/inputs      what the client has sent        ┐ dropped when the job is over
+    JOB/unpacked    the package; the job runs in it ┘
+    JOB/record      how its programs ended
+    JOB/output.log  what they printed
+
+Reading a package and packing results can take minutes. A job may be over before they are: then they
+stop, and nothing is dropped before they have.
+"""
+
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from fsm_worker.services.archive import (
+    UnpackLimits,
+    UnpackStopped,
+    find_script,
+    pack_results,
+    package_root,
+    unpack,
+)
+from fsm_worker.services.launch import Process
+from fsm_worker.services.log_stream import LogFeed
+from fsm_worker.services.packing import Snapshot, snapshot
+from fsm_worker.services.recipe import Ports, Runner, Stage
+from fsm_worker.services.runners import parse_script, read_script, runner_of
+from protocol.lifecycle import ResultsState
+from protocol.messages import ResultsInfo
+
+
+class JobClosed(Exception):
+    """The job is over, and this was stopped: say nothing, nothing of it is left."""
+
+
+class Run:
+    """What is known of one job.
+
+    Args:
+        folder: the job's; it exists.
+        archive: the name of the package among the inputs.
+
+    Attributes:
+        package: the folder that holds the script, once unpacked.
+        log: what its programs print.
+        record: where the supervisors write how they ended.
+        feed: tells that the log grows.
+        stages: its commands, once read.
+        ports: bound for the trainer, from the preparation on.
+        process: of the newest stage, until nothing of it is left.
+        asked: the newest signal that was asked for.
+        closed: the job is over; threads look at it.
+        forgotten: nobody will ask for the job any more.
+    """
+
+    def __init__(self, folder: Path, *, archive: str) -> None:
+        self.package = folder / "unpacked"
+        self.log = folder / "output.log"
+        self.feed = LogFeed()
+        self.stages: tuple[Stage, ...] = ()
+        self.ports: Ports | None = None
+        self.process: Process | None = None
+        self.asked: int | None = None
+        self.closed = threading.Event()
+        self.forgotten = False
+        self.record = folder / "record"
+        self._inputs = folder / "inputs"
+        self._archive = self._inputs / archive
+        self._unpacked = folder / "unpacked"
+        self._before: Snapshot = {}  # the package as it came: what is unchanged is no result
+        self._working = threading.Lock()  # held by the thread that uses what will be dropped
+        self._dropped = False
+
+    @property
+    def may_run(self) -> bool:
+        """Whether the job has processes, or is about to."""
+        return self.process is not None or (self.ports is not None and not self.closed.is_set())
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the job is left to be killed or dropped."""
+        return self._dropped and self.process is None
+
+    def read_package(self, runners: Mapping[tuple[str, ...], Runner], limits: UnpackLimits) -> None:
+        """Unpack the package and find the stages in its script; blocking.
+
+        Args:
+            runners: by the words that ask for them.
+            limits: of what a package may unpack to.
+
+        Raises:
+            ArchiveRefused: if the archive can't be unpacked, or holds no script.
+            ScriptRefused: if the script holds what no runner accepts.
+            JobClosed: if the job was closed before the end.
+            OSError: if the disk fails.
+        """
+        with self._working:
+            self._go_on()
+            try:
+                unpack(self._archive, self._unpacked, limits, stopped=self.closed.is_set)
+            except UnpackStopped:
+                raise JobClosed from None
+            self.package = package_root(self._unpacked)
+            self.stages = parse_script(read_script(find_script(self.package)), runners)
+            for stage in self.stages:
+                runner_of(stage, runners).check(stage, self.package)
+
+    def note_package(self) -> None:
+        """Note what is in the package before the job runs; blocking.
+
+        Raises:
+            JobClosed: if the job was closed before.
+            OSError: if the disk fails.
+        """
+        with self._working:
+            self._go_on()
+            self._before = snapshot(self.package)
+
+    def pack_results(self, runners: Mapping[tuple[str, ...], Runner], dest: Path) -> ResultsInfo:
+        """Pack and hash what the job has made; blocking.
+
+        Args:
+            runners: as for `read_package`.
+            dest: the archive to make.
+
+        Returns:
+            What it holds.
+
+        Raises:
+            JobClosed: if the job was closed before the end; there is no archive then.
+            OSError: if the disk fails.
+        """
+        with self._working:
+            self._go_on()
+            wanted: list[str] = []
+            for stage in self.stages:
+                wanted += runner_of(stage, runners).outputs(stage, self.package)
+            packed = pack_results(
+                self.package,
+                wanted,
+                dest,
+                log=self.log,
+                inputs=self._before,
+                on_bytes=lambda _done, _total: self._go_on(),
+            )
+        return ResultsInfo(
+            state=ResultsState.HELD, size=packed.size, root=packed.root, files=packed.files
+        )
+
+    def _go_on(self) -> None:
+        if self.closed.is_set():
+            raise JobClosed
+
+    def drop_work(self) -> None:
+        """Delete inputs and package, which have done their duty; blocking."""
+        with self._working:
+            for folder in (self._inputs, self._unpacked):
+                shutil.rmtree(folder, ignore_errors=True)
+            self._dropped = True
