@@ -31,6 +31,7 @@ class Owner(StrEnum):
     JOB_COORDINATOR = "job_coordinator"
     JOB_EXECUTOR = "job_executor"
     PROGRESS_REPORTER = "progress_reporter"
+    GUESTS = "guests"
 
 
 class Effect(Struct, frozen=True, kw_only=True):
@@ -170,6 +171,24 @@ class KeepIceAlive(Effect, frozen=True, kw_only=True):
     """Ask for a sign of life."""
 
     owner = Owner.WEBRTC
+
+
+class SendChallenge(Effect, frozen=True, kw_only=True):
+    """Ask a client of sleap-rtc to prove that it holds the room secret."""
+
+    owner = Owner.GUESTS
+
+
+class AdmitGuest(Effect, frozen=True, kw_only=True):
+    """Tell it that it has."""
+
+    owner = Owner.GUESTS
+
+
+class TurnAway(Effect, frozen=True, kw_only=True):
+    """Tell it that it has not."""
+
+    owner = Owner.GUESTS
 
 
 class SendPong(Effect, frozen=True, kw_only=True):
@@ -453,6 +472,100 @@ class AbortOutgoing(Effect, frozen=True, kw_only=True):
     """Tell the receiver that the file will not come."""
 
     owner = Owner.FILE_MANAGER
+
+
+# --- guest ----------------------------------------------------------------------------------
+
+
+class CheckPackage(Effect, frozen=True, kw_only=True):
+    """Measure and hash what came."""
+
+    owner = Owner.GUESTS
+
+
+class SubmitPackage(Effect, frozen=True, kw_only=True):
+    """Submit the package as a native client does, and ask for the job's log."""
+
+    owner = Owner.GUESTS
+
+
+class FeedPackage(Effect, frozen=True, kw_only=True):
+    """Send the worker the bytes that it asks for."""
+
+    owner = Owner.GUESTS
+
+
+class DropPackage(Effect, frozen=True, kw_only=True):
+    """Delete what is kept of the package or of the results."""
+
+    owner = Owner.GUESTS
+
+
+class AskStop(Effect, frozen=True, kw_only=True):
+    """Ask the worker to stop the guest's job."""
+
+    owner = Owner.GUESTS
+
+
+class AskCancel(Effect, frozen=True, kw_only=True):
+    """Ask the worker to cancel it."""
+
+    owner = Owner.GUESTS
+
+
+class TellStage(Effect, frozen=True, kw_only=True):
+    """Tell the client that a command begins, and that the one before has ended well."""
+
+    owner = Owner.GUESTS
+
+
+class TellEnd(Effect, frozen=True, kw_only=True):
+    """Tell the client how its job ended."""
+
+    owner = Owner.GUESTS
+
+
+class FetchResults(Effect, frozen=True, kw_only=True):
+    """Ask the worker for the results."""
+
+    owner = Owner.GUESTS
+
+
+class TakeResults(Effect, frozen=True, kw_only=True):
+    """Make room for the results, and ask for their bytes."""
+
+    owner = Owner.GUESTS
+
+
+class HandOver(Effect, frozen=True, kw_only=True):
+    """Hash the results, and send the client what is for it."""
+
+    owner = Owner.GUESTS
+
+
+class ConfirmResults(Effect, frozen=True, kw_only=True):
+    """Tell the worker that the results have arrived."""
+
+    owner = Owner.GUESTS
+
+
+class RefuseResults(Effect, frozen=True, kw_only=True):
+    """Tell the worker that they have not, and the client why."""
+
+    owner = Owner.GUESTS
+
+
+class TellGuest(Effect, frozen=True, kw_only=True):
+    """Say a sentence to the client: this one, or the event's reason."""
+
+    owner = Owner.GUESTS
+    sentence: str = ""
+
+
+class RefuseFlow(Effect, frozen=True, kw_only=True):
+    """Answer a flow that is not performed, in the client's words."""
+
+    owner = Owner.GUESTS
 
 
 # --- signalling -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.errors import ErrorCode
+from protocol.lifecycle import JobState, Outcome
 from protocol.messages import Capabilities, Message, Problem, ResultsInfo
 from protocol.table import tag_of
 
@@ -190,6 +191,9 @@ class ControlOpened(Event, frozen=True, kw_only=True):
     """The control channel is open."""
 
     native: bool  # it carries the native sub-protocol
+    foreign_allowed: bool = False  # else: the operator lets clients of sleap-rtc in
+    secret: bool = False  # they have to prove that they hold the room secret
+    session: str = ""  # of such a client, which can't name one itself
 
 
 class ChannelClosed(Event, frozen=True, kw_only=True):
@@ -434,6 +438,117 @@ class LinkResumed(Event, frozen=True, kw_only=True):
 
 class SessionEnded(Event, frozen=True, kw_only=True):
     """The transfer's session is over."""
+
+
+# --- guest ----------------------------------------------------------------------------------
+
+
+class GuestCame(Event, frozen=True, kw_only=True):
+    """A link of another dialect is up."""
+
+    session: str
+
+
+class GuestLeft(Event, frozen=True, kw_only=True):
+    """Its link is over."""
+
+
+class PackageNamed(Event, frozen=True, kw_only=True):
+    """The client said which script its package holds."""
+
+    kind: str  # "train" or "track"
+
+
+class FolderNamed(Event, frozen=True, kw_only=True):
+    """The client said where it will put the results; a hint, never a path to open here."""
+
+    folder: str
+
+
+class PackageAnnounced(Event, frozen=True, kw_only=True):
+    """The client announced its package, whose bytes come next."""
+
+    name: str
+    size: int  # bytes
+    gui: bool  # it wants progress reports
+    reason: str = ""  # why there is no place for the bytes; empty: there is
+
+
+class PackageEnded(Event, frozen=True, kw_only=True):
+    """The client says that the package is complete, and that it is to be run."""
+
+
+class PackageChecked(Event, frozen=True, kw_only=True):
+    """The package was measured and hashed."""
+
+    root: str = ""  # SHA-256; empty: it is refused
+    reason: str = ""  # why
+    job: str = ""  # a fresh id
+    stages: tuple[str, ...] = ()  # names of the script's commands, for people
+
+
+class PackageWanted(Event, frozen=True, kw_only=True):
+    """The worker asks for bytes of the package."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+
+class PackageTaken(Event, frozen=True, kw_only=True):
+    """The worker has the package."""
+
+
+class JobTold(Event, frozen=True, kw_only=True):
+    """The worker told where the guest's job stands."""
+
+    state: JobState
+    stage: int = 0  # from 0
+    outcome: Outcome = Outcome.NONE
+    problems: tuple[Problem, ...] = ()
+    results: ResultsInfo = ResultsInfo()
+
+
+class LogOver(Event, frozen=True, kw_only=True):
+    """Everything that the job printed was said."""
+
+
+class ResultsOffered(Event, frozen=True, kw_only=True):
+    """The worker offers the results."""
+
+    transfer: int
+    size: int  # bytes
+    root: str
+
+
+class ResultsLost(Event, frozen=True, kw_only=True):
+    """The worker does not send the results."""
+
+    reason: str
+
+
+class HandedOver(Event, frozen=True, kw_only=True):
+    """The client has everything that is for it."""
+
+    files: int
+
+
+class StopAsked(Event, frozen=True, kw_only=True):
+    """The client wants its job to end with the batch."""
+
+
+class CancelAsked(Event, frozen=True, kw_only=True):
+    """The client wants its job thrown away."""
+
+
+class FlowAsked(Event, frozen=True, kw_only=True):
+    """The client began something that is known and not performed."""
+
+    frame: Any  # a protocol.sleap_rtc frame
+
+
+class GuestRefused(Event, frozen=True, kw_only=True):
+    """The client is to hear why something of it was not taken."""
+
+    reason: str
 
 
 # --- signalling -----------------------------------------------------------------------------

@@ -36,8 +36,9 @@ class LinkFacts(Struct, frozen=True, kw_only=True):
     greeted: bool = False  # the peer's hello was taken
     key: str = ""  # the peer's public key, once proved
     session: str = ""  # that the peer asked for
+    foreign: bool = False  # the peer speaks sleap-rtc
     generation: int = 1
-    farewell: bool = False  # the peer said bye
+    farewell: bool = False  # nobody comes back to its session: the peer said bye, or can't
     reason: str = ""  # why it ended, for people
 
 
@@ -101,6 +102,26 @@ class FileFacts(Struct, frozen=True, kw_only=True):
     tries: int = 0  # how often it was asked for again after a bad hash
     code: ErrorCode = ErrorCode.INPUT_REFUSED  # why it was refused
     reason: str = ""
+
+
+class GuestFacts(Struct, frozen=True, kw_only=True):
+    """Facts of one client of another dialect."""
+
+    session: str = ""
+    kind: str = "train"  # which script its package holds; "train" or "track"
+    folder: str = ""  # the client's own, for results
+    name: str = ""  # of the package
+    size: int = 0  # bytes of the package
+    gui: bool = False  # it wants progress reports
+    root: str = ""  # SHA-256 of the package
+    job: str = ""
+    stages: tuple[str, ...] = ()  # names of the script's commands
+    stage: int = -1  # the newest that the client was told of
+    log_over: bool = False
+    outcome: Outcome = Outcome.NONE
+    problems: tuple[Problem, ...] = ()
+    results: ResultsInfo = ResultsInfo()
+    transfer: int = 0  # of the results
 
 
 class SignallingFacts(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,10 @@ class WorkerSettings:
         sleap_nn: the `sleap-nn` program; None takes the one on the PATH, if there is one.
         runners: the operator's own, by the words that ask for them; beside the built-in ones.
         timers: seconds by timer, instead of the defaults.
+        allow_sleap_rtc: clients of sleap-rtc may come in. They have no key: whoever is in the room
+            may run the packages that this worker runs, unless there is a secret.
+        sleap_rtc_secret: the room secret that they have to prove to hold, as URL-safe base64; empty
+            asks for no proof.
         say: shows a line to the operator.
         ready: hears how clients get here, once the room is entered.
     """
@@ -34,5 +38,7 @@ class WorkerSettings:
     sleap_nn: Path | None = None
     runners: Mapping[tuple[str, ...], Runner] = field(default_factory=dict)
     timers: Mapping[Timer, float] = field(default_factory=dict)
+    allow_sleap_rtc: bool = False
+    sleap_rtc_secret: str = field(default="", repr=False)
     say: Callable[[str], None] = lambda _line: None
     ready: Callable[[SessionString], None] = lambda _session: None

@@ -32,6 +32,7 @@ from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from fsm_worker.machines.worlds import at_rest, worker_world
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.channels import fingerprint
+from fsm_worker.seams.guests import Guests
 from fsm_worker.seams.loopback import allow_loopback
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.readiness import readiness
@@ -45,6 +46,7 @@ from fsm_worker.services.job_executor import JobExecutor
 from fsm_worker.services.launcher import LocalLauncher
 from fsm_worker.services.progress_reporter import ProgressReporter
 from fsm_worker.services.runners import builtin_runners
+from fsm_worker.services.spool import Spools
 from fsm_worker.services.state_manager import StateManager
 from fsm_worker.settings import WorkerSettings
 from protocol.errors import ErrorCode
@@ -90,10 +92,13 @@ class RTCWorkerClient:
         )
         runners = {**builtin_runners(self.settings.sleap_nn), **self.settings.runners}
         emit = self.runtime.post
+        self.guests = Guests(
+            self.runtime, Spools(state / "guests"), self._take_chunk,
+            allowed=self.settings.allow_sleap_rtc, secret=self.settings.sleap_rtc_secret,
+        )  # fmt: skip
         self.links = PeerLinks(
             self.runtime, self.identity, self.clients, "worker",
-            on_chunk=self._take_chunk,
-            say=self._say_to_peer,
+            on_chunk=self._take_chunk, say=self._say_to_peer, guests=self.guests,
         )  # fmt: skip
         self.sessions = Sessions(self.world, emit, self.links.write, name=self.settings.name)
         self.links.sessions = self.sessions
@@ -103,15 +108,10 @@ class RTCWorkerClient:
         )  # fmt: skip
         self.progress_reporter = ProgressReporter(emit=emit, deliver=self._tell_owner)
         self.file_manager = FileManager(
-            state / "jobs",
-            emit=emit,
-            send=self.sessions.send,
-            send_bulk=self.links.send_bulk,
-            spawn=self.runtime.spawn,
-            cancel=self.runtime.cancel,
-            incoming_of=MachineName.JOB,
-            outgoing_of=MachineName.RESULTS,
-        )
+            state / "jobs", emit=emit, send=self.sessions.send, send_bulk=self.links.send_bulk,
+            spawn=self.runtime.spawn, cancel=self.runtime.cancel,
+            incoming_of=MachineName.JOB, outgoing_of=MachineName.RESULTS,
+        )  # fmt: skip
         self.job_executor = JobExecutor(
             capabilities=self.capabilities,
             file_manager=self.file_manager,
@@ -223,6 +223,7 @@ class RTCWorkerClient:
         await self.job_executor.close()
         await self.progress_reporter.aclose()
         await self.file_manager.close()
+        await self.guests.close()
 
     # --- WebRTC ------------------------------------------------------------------------------
 

@@ -105,6 +105,19 @@ class SendingState(StrEnum):
     REFUSED = "refused"
 
 
+class GuestState(StrEnum):
+    """One client of another dialect; it never travels."""
+
+    NEW = "new"
+    WAITING = "waiting"  # for a package
+    RECEIVING = "receiving"  # its bytes come
+    CHECKING = "checking"  # are they as many as announced; they are hashed
+    SUBMITTED = "submitted"  # the job is the worker's
+    RETURNING = "returning"  # the worker sends its results
+    HANDING = "handing"  # the client gets them
+    GONE = "gone"
+
+
 class Outcome(StrEnum):
     """How a job ended; fixed once."""
 

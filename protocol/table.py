@@ -23,6 +23,7 @@ class MachineName(StrEnum):
     SIGNALLING = "signalling"
     RECEIVING = "receiving"
     SENDING = "sending"
+    GUEST = "guest"
 
 
 class Direction(Flag):

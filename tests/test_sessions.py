@@ -50,7 +50,7 @@ class Side:
         self.sessions = Sessions(
             world,
             lambda *told: self.emitted.append(told),
-            lambda *sent: self.wire.append(sent),
+            lambda link, frame: self.wire.append((link, encode(frame))),
             name="gpu-3",
             deliver=self.delivered.append,
         )

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from fsm_worker.events import (
     Crowded,
+    GuestCame,
+    GuestLeft,
     LinkCut,
     LinkLost,
     LinkResumed,
@@ -142,6 +144,18 @@ def room_is_refused(world: World) -> Iterator[Forced]:
         if not session.facts.welcomed:
             refusal = WorkerRefused(code=ErrorCode(server.facts.code), reason=server.facts.reason)
             yield Forced(M.SESSION, session.subject, refusal)
+
+
+def guests_come_and_go(world: World) -> Iterator[Forced]:
+    """A client of another dialect is here as long as its link."""
+    for link in world.moving(M.LINK):
+        up = link.facts.foreign and link.state in {LinkState.UP, LinkState.SUSPECT}
+        if up and world.get(M.GUEST, link.subject) is None:
+            yield Forced(M.GUEST, link.subject, GuestCame(session=link.facts.session))
+    for guest in world.live(M.GUEST):
+        carrier = world.get(M.LINK, guest.subject)
+        if carrier is None or carrier.state in _LINK_OVER:
+            yield Forced(M.GUEST, guest.subject, GuestLeft())
 
 
 def too_many_sessions(world: World) -> Iterator[Forced]:

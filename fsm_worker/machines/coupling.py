@@ -22,6 +22,7 @@ from fsm_worker.machines.coupled_jobs import (
 )
 from fsm_worker.machines.coupled_links import (
     files_follow_sessions,
+    guests_come_and_go,
     links_are_lost,
     links_carry_sessions,
     nobody_can_come,
@@ -91,4 +92,6 @@ WORKER_COUPLINGS: tuple[Coupling, ...] = (
              "job (the oldest of the owner of most): crowded", too_many_jobs),
     Coupling("C19", "more sessions of one key than are kept",
              "session (its oldest detached): crowded", too_many_sessions),
+    Coupling("C22", "a link of another dialect is up, or over", "guest: guest_came, guest_left",
+             guests_come_and_go),
 )  # fmt: skip

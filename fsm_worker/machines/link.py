@@ -4,12 +4,15 @@ Laws:
 
 - Nothing but hello and proof has an effect before `up`.
 - `up` is reached by one row: the peer's key is proved for this very connection, and trusted.
+  Where the operator allows sleap-rtc, a channel without the sub-protocol is a second way: its
+  peer has no key, and proves the room secret if there is one.
 - aiortc restarts nothing: a link that has failed is over, and recovery is a new link of the same
   session. A path that dies raises no event, so our own silence timers decide.
 - A late callback of an old connection finds a final state and changes nothing.
 """
 
 from fsm_worker.effects import (
+    AdmitGuest,
     CheckProof,
     ClosePeer,
     Farewell,
@@ -19,9 +22,11 @@ from fsm_worker.effects import (
     RefuseOffer,
     ReportLinkFailure,
     SendAck,
+    SendChallenge,
     SendHello,
     SendPong,
     SendProof,
+    TurnAway,
     arm,
     do,
 )
@@ -43,7 +48,7 @@ from fsm_worker.events import (
     WorkerStopping,
 )
 from fsm_worker.facts import LinkFacts
-from fsm_worker.machines.engine import Guard, Ignored, Row, Table, put, take
+from fsm_worker.machines.engine import Guard, Ignored, Row, Table, fold, put, take
 from protocol import NATIVE_VERSION
 from protocol.errors import ErrorCode
 from protocol.lifecycle import LinkState
@@ -56,6 +61,9 @@ STRIKES = 3
 
 room_for_more = Guard("room_for_more", lambda _facts, event: event.room_for_more)
 native = Guard("native", lambda _facts, event: event.native)
+foreign_allowed = Guard("foreign_allowed", lambda _facts, event: event.foreign_allowed)
+secret = Guard("secret", lambda _facts, event: event.secret)
+foreign = Guard("foreign", lambda facts, _event: facts.foreign)
 greeted = Guard("greeted", lambda facts, _event: facts.greeted)
 version_common = Guard(
     "version_common", lambda _facts, event: NATIVE_VERSION in event.message.versions
@@ -72,6 +80,19 @@ _UP = (S.UP, S.SUSPECT)
 _ALIVE = (arm(Timer.PING), arm(Timer.QUIET))
 _FAIL = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.ABORTED))
 _REJECT = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
+_TURN_AWAY = (
+    TurnAway,  # and flush it: closing at once would lose it
+    Farewell,
+    do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED),
+    arm(Timer.CLOSE),
+)
+#: Whoever speaks sleap-rtc has no key, and nothing to resume a session by: it ends with its link.
+_GUEST = (
+    put("foreign", True),
+    fold("key", "key := sleap-rtc:peer", lambda facts, _event: f"sleap-rtc:{facts.peer}"),
+    take("session"),
+    put("farewell", True),
+)
 
 
 #: How a worker's link begins.
@@ -84,6 +105,17 @@ ANSWERING = (
     Row("L4", (S.NEGOTIATING,), SentAnswer, (), S.CHECKING, (), (arm(Timer.ICE),)),
     Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common), None,
         (put("greeted", True), take("key"), take("session"), take("generation")), (SendProof,)),
+    # a client of sleap-rtc, where the operator allows it
+    Row("L53", (S.CHECKING, S.SECURING), ControlOpened, (~native, foreign_allowed, ~secret), S.UP,
+        _GUEST, _ALIVE),
+    Row("L54", (S.CHECKING, S.SECURING), ControlOpened, (~native, foreign_allowed, secret),
+        S.AUTHENTICATING, _GUEST, (SendChallenge, arm(Timer.AUTH))),
+    Row("L55", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, foreign), S.UP,
+        (), (AdmitGuest, *_ALIVE)),
+    Row("L56", (S.AUTHENTICATING,), ProofChecked, (~proved, foreign), S.CLOSING,
+        (take("reason"),), _TURN_AWAY),
+    Row("L57", (S.AUTHENTICATING,), Timer.AUTH, (foreign,), S.CLOSING,
+        (put("reason", "the peer did not prove the room secret in time"),), _TURN_AWAY),
 )  # fmt: skip
 
 #: What both sides of a link have in common.
@@ -99,8 +131,9 @@ SHARED = (
     # securing (callbacks may overtake each other: the channel can open while still checking)
     Row("L10", (S.CHECKING, S.SECURING), ControlOpened, (native,), S.AUTHENTICATING,
         (), (SendHello, arm(Timer.AUTH))),
-    Row("L11", (S.CHECKING, S.SECURING), ControlOpened, (~native,), S.REJECTED,
-        (put("reason", "the channel does not speak fsm-worker.v1"),), _REJECT),
+    Row("L11", (S.CHECKING, S.SECURING), ControlOpened, (~native, ~foreign_allowed), S.REJECTED,
+        (put("reason", "the channel does not speak fsm-worker.v1, and clients of sleap-rtc may"
+             " not come in: the worker's operator can set allow_sleap_rtc"),), _REJECT),
     Row("L12", (S.SECURING,), Timer.DTLS, (), S.FAILED,
         (put("reason", "the DTLS handshake took too long"),), _FAIL),
     # authenticating
@@ -111,8 +144,8 @@ SHARED = (
     Row("L17", (S.AUTHENTICATING,), Proof, (greeted,), None, (), (CheckProof,)),
     Row("L18", (S.AUTHENTICATING,), Proof, (~greeted,), S.REJECTED,
         (put("reason", "the peer proved a key that it had not named"),), _REJECT),
-    Row("L19", (S.AUTHENTICATING,), ProofChecked, (proved, trusted), S.UP, (), _ALIVE),
-    Row("L20", (S.AUTHENTICATING,), ProofChecked, (~proved,), S.REJECTED,
+    Row("L19", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, ~foreign), S.UP, (), _ALIVE),
+    Row("L20", (S.AUTHENTICATING,), ProofChecked, (~proved, ~foreign), S.REJECTED,
         (take("reason"),), _REJECT),
     Row("L21", (S.AUTHENTICATING,), ProofChecked, (proved, ~trusted), S.REJECTED,
         (take("reason"),), _REJECT),
@@ -120,7 +153,7 @@ SHARED = (
         (put("reason", "the peer spoke before it had proved its key"),), _REJECT),
     Row("L23", (S.AUTHENTICATING,), FrameRefused, (), S.REJECTED,
         (put("reason", "the peer sent what is no message"),), _REJECT),
-    Row("L24", (S.AUTHENTICATING,), Timer.AUTH, (), S.REJECTED,
+    Row("L24", (S.AUTHENTICATING,), Timer.AUTH, (~foreign,), S.REJECTED,
         (put("reason", "the peer did not prove its key in time"),), _REJECT),
     # up, suspect: any valid frame is a sign of life
     Row("L25", _UP, FrameArrived, (~numbered,), S.UP, (), (ReadMessage, *_ALIVE)),

@@ -13,6 +13,7 @@ from fsm_worker.machines.client_link import CLIENT_LINK
 from fsm_worker.machines.client_session import CLIENT_SESSION
 from fsm_worker.machines.client_signalling import CLIENT_SIGNALLING
 from fsm_worker.machines.engine import Table
+from fsm_worker.machines.guest import GUEST
 from fsm_worker.machines.job import JOB
 from fsm_worker.machines.link import LINK
 from fsm_worker.machines.receiving import RECEIVING
@@ -38,6 +39,7 @@ MACHINES: Mapping[str, Table[Any, Any]] = MappingProxyType(
         "client_signalling": CLIENT_SIGNALLING,
         "receiving": RECEIVING,
         "sending": SENDING,
+        "guest": GUEST,
     }
 )
 
@@ -47,7 +49,7 @@ def _by_name(*tables: Table[Any, Any]) -> Mapping[MachineName, Table[Any, Any]]:
 
 
 #: The machines of a worker process.
-WORKER_TABLES = _by_name(WORKER, JOB, RESULTS, LINK, SESSION, SIGNALLING, RECEIVING, SENDING)
+WORKER_TABLES = _by_name(WORKER, JOB, RESULTS, LINK, SESSION, SIGNALLING, RECEIVING, SENDING, GUEST)
 #: The machines of a client process.
 CLIENT_TABLES = _by_name(CLIENT_LINK, CLIENT_SESSION, CLIENT_SIGNALLING, RECEIVING, SENDING)
 

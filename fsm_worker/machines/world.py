@@ -20,6 +20,7 @@ _FORGOTTEN = (
     MachineName.SESSION,
     MachineName.RECEIVING,
     MachineName.SENDING,
+    MachineName.GUEST,
 )
 _BOUND = 10_000
 

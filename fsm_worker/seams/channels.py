@@ -6,10 +6,15 @@ import secrets
 from collections.abc import Callable
 
 from aiortc import RTCDataChannel
+from aiortc.exceptions import InvalidStateError
 
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.proof import to_text, transcript
+
+#: Bytes that may wait in a channel before senders wait; measured best with 64 KiB chunks.
+HIGH_WATER = 2 * 1024 * 1024
+LOW_WATER = 512 * 1024
 
 _FINGERPRINT = re.compile(r"^a=fingerprint:sha-256 ([0-9A-Fa-f:]{95})\s*$", re.MULTILINE)
 
@@ -49,6 +54,65 @@ class Channels:
         self.pings = 0
         self.waiting = 0  # events of its frames that are not yet decided
         self.flooded = False
+
+    def add(self, label: str, channel: RTCDataChannel) -> None:
+        """Another channel is there."""
+        self.by_label[label] = channel
+        self.came.set()
+        room = self.room[label] = asyncio.Event()
+        room.set()
+        channel.bufferedAmountLowThreshold = LOW_WATER
+        channel.on("bufferedamountlow", room.set)
+
+    def end(self) -> None:
+        """The peer connection is closed: nobody waits for it any more."""
+        self.over.set()
+        self.came.set()
+        for room in self.room.values():
+            room.set()
+        for channel in self.by_label.values():
+            channel.remove_all_listeners()
+
+    def send(self, label: str, data: str | bytes) -> bool:
+        """Sends without waiting; False if the channel is not open."""
+        channel = self.by_label.get(label)
+        if channel is None or channel.readyState != "open":
+            return False
+        try:
+            channel.send(data)
+        except (InvalidStateError, ConnectionError):
+            return False  # it closed under us; its event is on the way
+        return True
+
+    def full(self, label: str) -> bool:
+        """Whether senders should wait."""
+        channel = self.by_label.get(label)
+        return channel is not None and channel.bufferedAmount > HIGH_WATER
+
+    async def paced(self, label: str, data: str | bytes) -> None:
+        """Sends when there is room.
+
+        Raises:
+            LinkGone: the link ended.
+        """
+        while label not in self.by_label and not self.over.is_set():
+            self.came.clear()  # channels open one by one, and control may be first
+            await self.came.wait()
+        while self.full(label) and not self.over.is_set():
+            self.room[label].clear()
+            await self.room[label].wait()
+        if self.over.is_set() or not self.send(label, data):
+            raise LinkGone("the link ended")
+
+    async def flushed(self, label: str) -> None:
+        """Waits until all that was sent has left, or the link is over."""
+        channel = self.by_label.get(label)
+        if channel is None:
+            return
+        channel.bufferedAmountLowThreshold = 0
+        while channel.bufferedAmount and channel.readyState == "open" and not self.over.is_set():
+            self.room[label].clear()
+            await self.room[label].wait()
 
     def transcript(self, role: str) -> bytes:
         """What the side of this role signs: both hellos, over this very connection.

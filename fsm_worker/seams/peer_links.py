@@ -5,13 +5,12 @@ and closes no peer connection: `RTCWorkerClient` does that for the worker, `clie
 client. Handlers given to aiortc are plain functions that put an event into the inbox.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from aiortc import RTCDataChannel
-from aiortc.exceptions import InvalidStateError
 
 from fsm_worker.effects import (
     CheckProof,
@@ -30,6 +29,7 @@ from fsm_worker.events import (
     Flushed,
     FrameArrived,
     FrameRefused,
+    GuestRefused,
     ProofChecked,
     Received,
 )
@@ -44,6 +44,8 @@ from fsm_worker.seams.channels import (
     Channels,
     LinkGone,
 )
+from fsm_worker.seams.guest import Guest
+from fsm_worker.seams.guests import Guests
 from fsm_worker.seams.sessions import Sessions
 from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL, NATIVE_VERSION
 from protocol import messages as m
@@ -54,11 +56,6 @@ from protocol.proof import invitation
 from protocol.table import ROW_OF, Direction, Lane, MachineName, Replay
 
 log = logging.getLogger(__name__)
-
-#: Bytes that may wait in a channel before senders wait; measured best with 64 KiB chunks.
-HIGH_WATER = 2 * 1024 * 1024
-LOW_WATER = 512 * 1024
-
 
 #: Control frames of one link that may wait for their turn.
 MOST_WAITING = 1024
@@ -78,6 +75,7 @@ class PeerLinks:
         say: sends words to a peer through signaling, where there is no link (worker).
         on_failure: hears why there is no link (client).
         secret: the one-time invitation (client); empty if the worker knows us.
+        guests: stand in for clients of another dialect (worker); None lets none in.
     """
 
     def __init__(
@@ -92,6 +90,7 @@ class PeerLinks:
         say: Callable[[str, ErrorCode, str], None] = lambda _peer, _code, _text: None,
         on_failure: Callable[[ErrorCode, str], None] = lambda _code, _reason: None,
         secret: bytes = b"",
+        guests: Guests | None = None,
     ) -> None:
         self._runtime = runtime
         self._identity = identity
@@ -103,7 +102,9 @@ class PeerLinks:
         self._say = say
         self._on_failure = on_failure
         self._secret = secret
+        self._guests = guests
         self._links: dict[str, Channels] = {}
+        self._strangers: dict[str, Guest] = {}  # who speaks another dialect, by link
         self.sessions: Sessions | None = None
 
     # --- what the owner of the peer connection calls -----------------------------------------
@@ -116,24 +117,22 @@ class PeerLinks:
     def attach(self, link: str, channel: RTCDataChannel) -> None:
         """Listens to a data channel of the link."""
         channels = self._links.get(link)
-        if channels is None or channel.label in channels.by_label:
+        if channels is None or channel.label in channels.by_label or link in self._strangers:
             return
-        label = channel.label
-        channels.by_label[label] = channel
-        channels.came.set()
-        room = channels.room[label] = asyncio.Event()
-        room.set()
-        channel.bufferedAmountLowThreshold = LOW_WATER
-        channel.on("bufferedamountlow", room.set)
+        label, native = channel.label, channel.protocol == NATIVE_SUBPROTOCOL
+        opened = ControlOpened(native=native)
+        guest = None
+        if not (native or channels.by_label or self._guests is None):
+            guest = self._guests.welcome(link, channels)
+        if guest is not None:  # its one channel stands for all
+            self._strangers[link], label, opened = guest, CONTROL_LABEL, guest.opened
+        channels.add(label, channel)
         channel.on("close", lambda: self._post(link, ChannelClosed()))
-        handlers: dict[str, Callable[[str | bytes], None]] = {
-            CONTROL_LABEL: lambda data: self._control(link, data),
-            LOG_LABEL: lambda data: self._log(link, data),
-            BULK_LABEL: lambda data: self._bulk(link, data),
-        }
-        channel.on("message", handlers.get(label, lambda _data: self._strike(link, NO_LANE)))
-        opened = ControlOpened(native=channel.protocol == NATIVE_SUBPROTOCOL)
-        if label == CONTROL_LABEL or channel.protocol != NATIVE_SUBPROTOCOL:
+        lanes = {CONTROL_LABEL: self._control, LOG_LABEL: self._log, BULK_LABEL: self._bulk}
+        hear = lanes.get(label, lambda link, _data: self._strike(link, NO_LANE))
+        hear = partial(self._foreign, guest) if guest is not None else hear
+        channel.on("message", lambda data: hear(link, data))
+        if label == CONTROL_LABEL or not native:
             if channel.readyState == "open":
                 self._post(link, opened)
             else:
@@ -143,20 +142,21 @@ class PeerLinks:
         """The peer connection is closed."""
         channels = self._links.pop(link, None)
         if channels is not None:
-            channels.over.set()
-            channels.came.set()
-            for room in channels.room.values():
-                room.set()
-            for channel in channels.by_label.values():
-                channel.remove_all_listeners()
+            channels.end()
+        if self._strangers.pop(link, None) is not None and self._guests is not None:
+            self._guests.forget(link)
 
     # --- sending ---------------------------------------------------------------------------
 
-    def write(self, link: str, text: str) -> None:
+    def write(self, link: str, frame: Frame) -> None:
         """Sends a control frame, or drops it if the link is over (its session has it)."""
-        channels = self._links.get(link)
-        if channels is not None:
-            self._send(channels, CONTROL_LABEL, text)
+        channels, guest = self._links.get(link), self._strangers.get(link)
+        if guest is not None:
+            if frame.seq and self.sessions is not None:  # nothing is lost on the way to it
+                self.sessions.acknowledged(self._session_of(link), frame.seq)
+            guest.take(frame.msg)
+        elif channels is not None:
+            channels.send(CONTROL_LABEL, encode(frame))
 
     async def send_bulk(self, session: str, frame: bytes) -> None:
         """Sends a bulk chunk when there is room.
@@ -164,7 +164,11 @@ class PeerLinks:
         Raises:
             LinkGone: the session has no link.
         """
-        await self._paced(session, BULK_LABEL, frame)
+        guest, channels = self._link_of(session)
+        if guest is not None:
+            guest.take_chunk(frame)
+        else:
+            await channels.paced(BULK_LABEL, frame)
 
     async def send_log(self, session: str, message: m.Message) -> None:
         """Sends a log message when there is room; unnumbered, it is read again by offset.
@@ -172,43 +176,28 @@ class PeerLinks:
         Raises:
             LinkGone: the session has no link.
         """
-        await self._paced(session, LOG_LABEL, encode(Frame(msg=message)))
+        guest, channels = self._link_of(session)
+        if guest is not None:
+            await guest.take_log(message)
+        else:
+            await channels.paced(LOG_LABEL, encode(Frame(msg=message)))
 
-    async def _paced(self, session: str, label: str, data: str | bytes) -> None:
+    def _link_of(self, session: str) -> tuple[Guest | None, Channels]:
         instance = self._runtime.world.get(MachineName.SESSION, session)
         link = instance.facts.link if instance is not None else ""
         channels = self._links.get(link)
         if channels is None:
             raise LinkGone("the session has no link")
-        while label not in channels.by_label and not channels.over.is_set():
-            channels.came.clear()  # channels open one by one, and control may be first
-            await channels.came.wait()
-        if channels.over.is_set():
-            raise LinkGone("the link ended")
-        channel = channels.by_label[label]
-        while channel.bufferedAmount > HIGH_WATER and not channels.over.is_set():
-            channels.room[label].clear()
-            await channels.room[label].wait()
-        if channels.over.is_set() or not self._send(channels, label, data):
-            raise LinkGone("the link ended")
-
-    @staticmethod
-    def _send(channels: Channels, label: str, data: str | bytes) -> bool:
-        channel = channels.by_label.get(label)
-        if channel is None or channel.readyState != "open":
-            return False
-        try:
-            channel.send(data)
-        except (InvalidStateError, ConnectionError):
-            return False  # it closed under us; its event is on the way
-        return True
+        return self._strangers.get(link), channels
 
     # --- receiving -------------------------------------------------------------------------
 
     def _post(self, link: str, event: Event) -> None:
         self._runtime.post(MachineName.LINK, link, event)
 
-    def _post_frame(self, link: str, made: Callable[[], Event]) -> None:
+    def _post_frame(
+        self, link: str, made: Callable[[], Event], machine: MachineName = MachineName.LINK
+    ) -> None:
         """What a frame became; a peer that sends more than can be decided is told, and let go."""
         channels = self._links.get(link)
         if channels is None or channels.flooded:
@@ -226,7 +215,7 @@ class PeerLinks:
             channels.waiting -= 1
             return made()
 
-        self._runtime.post(MachineName.LINK, link, event)
+        self._runtime.post(machine, link, event)
 
     def _session_of(self, link: str) -> str:
         instance = self._runtime.world.get(MachineName.LINK, link)
@@ -271,6 +260,20 @@ class PeerLinks:
             except ProtocolError as error:
                 self._strike(link, error)
 
+    def _foreign(self, guest: Guest, link: str, data: str | bytes) -> None:
+        """What a client of another dialect says is an event of the guest that stands in for it."""
+        event: Event | None
+        try:
+            event = guest.hear(data)
+        except ProtocolError as error:
+            event = GuestRefused(reason=error.sentence)
+            self._count(link, error)
+        if self._is_up(link):
+            self._alive(link)
+        if event is not None:
+            machine = MachineName.LINK if isinstance(event, ProofChecked) else MachineName.GUEST
+            self._post_frame(link, lambda: event, machine)
+
     def _is_up(self, link: str) -> bool:
         """Bulk does not pass the tables: it is gated by the link's state alone."""
         instance = self._runtime.world.get(MachineName.LINK, link)
@@ -300,16 +303,18 @@ class PeerLinks:
         return frame
 
     def _strike(self, link: str, error: ProtocolError) -> None:
-        channels = self._links.get(link)
-        if channels is None:
-            return
-        channels.strikes += 1
-        log.info("! link %s: %s", link, error)
         if self.sessions is not None and self._is_up(link):
             answer = m.Error(code=error.code, message=error.sentence)
             self.sessions.send(self._session_of(link), answer)
-        refused = FrameRefused(code=error.code, strikes=channels.strikes)
-        self._post_frame(link, lambda: refused)
+        self._count(link, error)
+
+    def _count(self, link: str, error: ProtocolError) -> None:
+        channels = self._links.get(link)
+        if channels is not None:
+            channels.strikes += 1
+            log.info("! link %s: %s", link, error)
+            refused = FrameRefused(code=error.code, strikes=channels.strikes)
+            self._post_frame(link, lambda: refused)
 
     # --- effects ---------------------------------------------------------------------------
 
@@ -325,7 +330,7 @@ class PeerLinks:
             generation=facts.generation if self._role == "client" else 1,
             implementation="fsm-worker",
         )
-        self._send(channels, CONTROL_LABEL, encode(Frame(msg=channels.ours)))
+        channels.send(CONTROL_LABEL, encode(Frame(msg=channels.ours)))
 
     def send_proof(self, effect: SendProof) -> None:
         """Proves our key for this connection; both hellos are known now."""
@@ -337,7 +342,7 @@ class PeerLinks:
             signature=self._identity.sign(signed),
             invitation=invitation(self._secret, signed) if self._secret else "",
         )
-        self._send(channels, CONTROL_LABEL, encode(Frame(msg=proof)))
+        channels.send(CONTROL_LABEL, encode(Frame(msg=proof)))
 
     def check_proof(self, effect: CheckProof) -> None:
         """Compares the peer's proof with our own view of the connection."""
@@ -361,31 +366,25 @@ class PeerLinks:
         channels = self._links.get(link)
         if channels is not None:
             channels.pings += 1
-            self._send(channels, CONTROL_LABEL, encode(Frame(msg=m.Ping(n=channels.pings))))
+            self.write(link, Frame(msg=m.Ping(n=channels.pings)))
 
     def send_pong(self, effect: SendPong) -> None:
         """Answers a ping."""
         if isinstance(effect.event, Received):
-            self.write(effect.subject, encode(Frame(msg=m.Pong(n=effect.event.message.n))))
+            self.write(effect.subject, Frame(msg=m.Pong(n=effect.event.message.n)))
 
     def send_ack(self, effect: SendAck) -> None:
         """Says what has arrived."""
         if self.sessions is not None:
             received = self.sessions.lane(effect.facts.session).received
-            self.write(effect.subject, encode(Frame(ack=received, msg=m.Ack())))
+            self.write(effect.subject, Frame(ack=received, msg=m.Ack()))
 
     async def farewell(self, effect: Farewell) -> None:
         """Says bye and waits until it has left; the table's timer bounds the wait."""
         channels = self._links.get(effect.subject)
-        channel = channels.by_label.get(CONTROL_LABEL) if channels is not None else None
-        if channels is not None and channel is not None:
-            said = self._send(
-                channels, CONTROL_LABEL, encode(Frame(msg=m.Bye(reason=effect.facts.reason)))
-            )
-            channel.bufferedAmountLowThreshold = 0
-            while said and channel.bufferedAmount and not channels.over.is_set():
-                channels.room[CONTROL_LABEL].clear()
-                await channels.room[CONTROL_LABEL].wait()
+        if channels is not None:
+            self.write(effect.subject, Frame(msg=m.Bye(reason=effect.facts.reason)))
+            await channels.flushed(CONTROL_LABEL)
         self._post(effect.subject, Flushed())
 
     def refuse_offer(self, effect: RefuseOffer) -> None:

@@ -48,7 +48,7 @@ _WIDEST = 10**15
 class Wire(Protocol):
     """Sends one control frame by a link, if the link can; never blocks."""
 
-    def __call__(self, link: str, text: str) -> None:
+    def __call__(self, link: str, frame: Frame) -> None:
         """Sends it, or drops it if the link is over."""
 
 
@@ -257,4 +257,4 @@ class Sessions:
             self._put(instance.facts.link, lane, seq, message)
 
     def _put(self, link: str, lane: Lane, seq: int, message: m.Message) -> None:
-        self._wire(link, encode(Frame(seq=seq, ack=lane.received, msg=message)))
+        self._wire(link, Frame(seq=seq, ack=lane.received, msg=message))

@@ -43,6 +43,7 @@ __all__ = [
     "pack",
     "pack_results",
     "package_root",
+    "peek",
     "read_manifest",
     "snapshot",
     "unpack",
@@ -199,6 +200,37 @@ def find_script(folder: Path, kind: Literal["train", "track"] | None = None) -> 
     if len(found) > 1:
         raise ArchiveRefused("", f"holds {' and '.join(names)}: leave one of them out")
     return found[0]
+
+
+def peek(archive: Path, name: str, most: int, limits: UnpackLimits | None = None) -> bytes:
+    """Read one file of a package, flat or with one folder at its top, without unpacking it.
+
+    Args:
+        archive: a zip file, from anybody.
+        name: of the file.
+        most: bytes to read of it.
+        limits: what the archive may hold; None for the defaults.
+
+    Returns:
+        Its first bytes, at most one more than `most`.
+
+    Raises:
+        ArchiveRefused: if it is no readable zip archive, or holds no such file.
+        OSError: if the archive can't be opened.
+    """
+    limits = limits or UnpackLimits()
+    bound = max(_CHUNK, 65_557, limits.max_entries * 512)
+    with _BoundedReads(archive, bound) as file, _open(file) as opened:
+        members = _checked_members(opened, limits, limits.bytes_for(archive.stat().st_size))
+        for member, parts in members:
+            if parts[-1] == name and len(parts) <= 2 and not member.is_dir():
+                found = b""
+                for chunk in _chunks(opened, member):
+                    found += chunk[: most + 1 - len(found)]
+                    if len(found) > most:
+                        break
+                return found
+    raise ArchiveRefused("", f"holds no {name}, at its top or in its only folder: add it")
 
 
 def _open(file: IO[bytes]) -> zipfile.ZipFile:

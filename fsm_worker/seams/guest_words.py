@@ -1,0 +1,165 @@
+"""What sleap-rtc's dialect says of a job, from what the worker's machines say; pure.
+
+The names are those that sleap-rtc gives: of a training its configuration file, of tracking always
+"inference".
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from fsm_worker.events import (
+    CancelAsked,
+    Event,
+    FlowAsked,
+    FolderNamed,
+    GuestRefused,
+    PackageNamed,
+    StopAsked,
+)
+from fsm_worker.facts import GuestFacts
+from protocol import messages as m
+from protocol import sleap_rtc
+from protocol.lifecycle import Outcome
+from protocol.sleap_rtc import frames as f
+
+#: What every command of a track script is called.
+TRACKING: Final = "inference"
+WELL: Final = frozenset({Outcome.SUCCEEDED, Outcome.STOPPED_EARLY})
+#: This dialect says how a job ended by an exit status alone; a signal's is its negative number.
+_STATUS: Final = {
+    Outcome.OUT_OF_MEMORY: -9,
+    Outcome.CANCELLED: -15,
+    Outcome.TIMED_OUT: -15,
+    Outcome.WORKER_STOPPED: -15,
+}
+_FAILED: Final = 1
+_PACKAGES_ONLY: Final = (
+    "this worker takes packages only: send PACKAGE_TYPE, OUTPUT_DIR, FILE_META, the file and"
+    " END_OF_FILE"
+)
+_ENDINGS: Final = {
+    Outcome.STOPPED_EARLY: "the job was stopped early, and its model kept",
+    Outcome.CANCELLED: "the job was cancelled",
+    Outcome.TIMED_OUT: "the job ran into its time limit",
+    Outcome.WORKER_STOPPED: "the worker was stopped before the job could end",
+    Outcome.EXPIRED_IN_QUEUE: "the job waited too long for its turn",
+    Outcome.REJECTED: "the job was refused",
+    Outcome.OUT_OF_MEMORY: "the job ran out of memory",
+    Outcome.FAILED: "the job failed",
+}
+
+
+def read(frame: f.Frame) -> Event | None:
+    """The event that a client's frame becomes, where nothing but the frame decides it."""
+    event: Event | None = None
+    match frame:
+        case f.PackageType(kind=kind):
+            event = PackageNamed(kind=kind.value)
+        case f.OutputDir(folder=folder):
+            event = FolderNamed(folder=folder)
+        case f.Control(command="stop") | f.JobStop():
+            event = StopAsked()
+        case f.Control(command="cancel") | f.JobCancel():
+            event = CancelAsked()
+        case f.Control(command=command):
+            event = GuestRefused(reason=f"{command!a} is no command here: send stop or cancel")
+        case f.NotPerformed() | f.SharedInputPath() | f.SharedOutputPath() | f.SharedStorageJob():
+            event = FlowAsked(frame=frame)
+    return event
+
+
+def refusal(frame: f.Frame) -> f.Frame:
+    """The answer to a flow that is not performed."""
+    if isinstance(frame, f.NotPerformed):
+        return sleap_rtc.refusal(frame, _PACKAGES_ONLY)
+    return f.PathError(message=_PACKAGES_ONLY)
+
+
+def sentence(kind: str, text: str) -> Iterator[f.Frame]:
+    """A sentence for the person at the client."""
+    if kind == "track":
+        yield f.TrackLog(line=f"fsm-worker: {text}")
+        yield f.InferenceError(message=text)
+    else:
+        yield f.LogText(text=f"fsm-worker: {text}\n")
+
+
+def stage(facts: GuestFacts) -> Iterator[f.Frame]:
+    """A command begins, so the one before it has ended well."""
+    name = _name(facts, facts.stage)
+    if facts.kind == "track":
+        if facts.stage == 0:
+            yield f.InferenceStart()
+        else:
+            yield f.InferenceJobEnd(name=name)
+        yield f.InferenceJobStart(name=name)
+    else:
+        if facts.stage > 0:
+            yield f.TrainJobEnd(name=_name(facts, facts.stage - 1))
+        yield f.TrainJobStart(name=name)
+
+
+def ending(facts: GuestFacts) -> Iterator[f.Frame]:
+    """How the job ended; that there is no more to do is said of one that ended well alone."""
+    name, track = _name(facts, max(facts.stage, 0)), facts.kind == "track"
+    if facts.outcome in WELL:
+        yield f.InferenceJobEnd(name=name) if track else f.TrainJobEnd(name=name)
+        if not track:
+            yield f.TrainingJobsDone()
+        elif not facts.results.root:
+            yield from no_predictions()
+        return
+    why = " ".join(problem.sentence for problem in facts.problems)
+    text = _ENDINGS[facts.outcome] + (f": {why}" if why else "")
+    code = _STATUS.get(facts.outcome, _FAILED)
+    if not track:
+        yield from sentence(facts.kind, text)
+        yield f.TrainJobError(name=name, code=code)
+    elif facts.stage < 0:
+        yield from sentence(facts.kind, text)
+    else:
+        yield f.TrackLog(line=f"fsm-worker: {text}")
+        yield f.InferenceJobError(name=name, code=code)
+
+
+def no_predictions() -> Iterator[f.Frame]:
+    """Tracking ended well, and wrote nothing."""
+    yield f.TrackLog(line="fsm-worker: tracking ended, and wrote no predictions")
+    yield f.InferenceJobsDone()
+
+
+def output(kind: str, text: str) -> Iterator[f.Frame]:
+    """A piece of a program's log."""
+    if kind != "track":
+        yield f.LogText(text=text)
+        return
+    for line in text.lstrip("\r").splitlines():
+        yield f.TrackLog(line=line)
+
+
+def report(facts: GuestFacts, progress: m.Progress) -> f.ProgressReport:
+    """A message of the trainer, written anew; sleap's window tells models apart by `what`."""
+    fields = {
+        "event": progress.event,
+        "what": _name(facts, progress.stage),
+        "epoch": progress.epoch,
+        "batch": progress.batch,
+        # jsonpickle, with which clients read this, runs what keys like `py/object` name
+        "logs": {k: v for k, v in progress.metrics.items() if not k.startswith("py/")},
+    }
+    known = {name: value for name, value in fields.items() if value is not None}
+    return f.ProgressReport(report=msgspec.json.encode(known).decode())
+
+
+def result(facts: GuestFacts, name: str, size: int) -> f.ResultMeta:
+    """Announces a file; clients cut at each colon."""
+    folder = "" if ":" in facts.folder else facts.folder
+    return f.ResultMeta(name=name, size=size, folder=folder)
+
+
+def _name(facts: GuestFacts, number: int) -> str:
+    if facts.kind == "track":
+        return TRACKING
+    return facts.stages[number] if number < len(facts.stages) else f"stage-{number + 1}"
