@@ -22,6 +22,7 @@ from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.machines.world import THE_WORKER, World
 from fsm_worker.machines.worlds import client_world, worker_world
 from fsm_worker.runtime import Runtime, UnboundEffect, bind
+from fsm_worker.seams.guests import Guests
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_link import SignalingLink
@@ -47,6 +48,7 @@ WORKER_OWNERS = {
     Owner.JOB_COORDINATOR: JobCoordinator,
     Owner.JOB_EXECUTOR: JobExecutor,
     Owner.PROGRESS_REPORTER: ProgressReporter,
+    Owner.GUESTS: Guests,
 }
 CLIENT_OWNERS = {
     Owner.WEBRTC: Dialler,

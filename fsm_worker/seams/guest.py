@@ -5,6 +5,7 @@ the worker's machines what any client's are; nothing past it knows the dialect. 
 anything becomes an event of the guest's machine; bytes, output and progress only pass through.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Iterable
@@ -83,6 +84,7 @@ class Guest:
         self._spools = spools
         self._secret = secret
         self._taking = False  # bytes belong to the announced file
+        self._line = ""  # output whose line has not ended yet
         self._strayed = False  # the client was told that its bytes belong to none
 
     @property
@@ -97,7 +99,10 @@ class Guest:
 
     def ask(self, message: m.Message) -> None:
         """Says something to the worker, as a native client does."""
-        self._runtime.post(MachineName.LINK, self.link, FrameArrived(message=message))
+        # From outside, and so after all that was said before it has had its whole effect.
+        asyncio.get_running_loop().call_soon(
+            self._runtime.post, MachineName.LINK, self.link, FrameArrived(message=message)
+        )
 
     def say(self, frames: Iterable[f.Frame]) -> None:
         """Says something to the client, now or never."""
@@ -238,11 +243,13 @@ class Guest:
         Raises:
             LinkGone: the link ended.
         """
-        facts = self.facts
-        if isinstance(message, m.Log) and message.job == facts.job:
-            for frame in words.output(facts.kind, message.text):
-                await self.say_paced(frame)
-        elif isinstance(message, m.LogEnd) and message.job == facts.job:
+        facts, over = self.facts, isinstance(message, m.LogEnd)
+        if getattr(message, "job", "") != facts.job:
+            return
+        text, self._line = words.whole_lines(self._line, getattr(message, "text", ""), over=over)
+        for frame in words.output(facts.kind, text):
+            await self.say_paced(frame)
+        if over:
             self.post(LogOver())
 
     def take_chunk(self, frame: bytes) -> None:

@@ -24,6 +24,8 @@ from protocol import sleap_rtc
 from protocol.lifecycle import Outcome
 from protocol.sleap_rtc import frames as f
 
+#: Characters of a line that wait for its end.
+MOST_WAITING: Final = 8 * 1024
 #: What every command of a track script is called.
 TRACKING: Final = "inference"
 WELL: Final = frozenset({Outcome.SUCCEEDED, Outcome.STOPPED_EARLY})
@@ -130,10 +132,31 @@ def no_predictions() -> Iterator[f.Frame]:
     yield f.InferenceJobsDone()
 
 
+def whole_lines(waiting: str, text: str, *, over: bool) -> tuple[str, str]:
+    """Puts pieces of a log together to lines: clients show each frame as a line of its own.
+
+    Args:
+        waiting: what this gave to wait for the rest of its line.
+        text: the next piece; a leading carriage return replaces the line.
+        over: there is no more.
+
+    Returns:
+        What to show, and what waits. A line that will be replaced, as a progress bar, waits for
+        nothing, and no line waits for ever.
+    """
+    if not text.startswith("\r"):
+        text = waiting + text
+    lines, end, rest = text.rpartition("\n")
+    if over or rest.startswith("\r") or len(rest) > MOST_WAITING:
+        return text, ""
+    return lines + end, rest
+
+
 def output(kind: str, text: str) -> Iterator[f.Frame]:
-    """A piece of a program's log."""
+    """What a program printed: a line, or several."""
     if kind != "track":
-        yield f.LogText(text=text)
+        if text:
+            yield f.LogText(text=text)
         return
     for line in text.lstrip("\r").splitlines():
         yield f.TrackLog(line=line)

@@ -5,6 +5,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.events import Timer
@@ -58,6 +59,7 @@ async def open_lab(
     timers: dict[Timer, float] | None = None,
     runners: dict[tuple[str, ...], Runner] | None = None,
     sleap_nn: Path | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Lab]:
     """Server and worker, until the block ends; then the worker must stop by itself."""
     loop = asyncio.get_running_loop()
@@ -71,6 +73,7 @@ async def open_lab(
                 runners=runners or {},
                 sleap_nn=sleap_nn,
                 ready=ready.set_result,
+                **settings,
             )
         )
         async with asyncio.TaskGroup() as group:
