@@ -556,10 +556,16 @@ class RefuseResults(Effect, frozen=True, kw_only=True):
 
 
 class TellGuest(Effect, frozen=True, kw_only=True):
-    """Say a sentence to the client: this one, or the event's reason."""
+    """Say a sentence to the client."""
 
     owner = Owner.GUESTS
-    sentence: str = ""
+    sentence: str
+
+
+class TellReason(Effect, frozen=True, kw_only=True):
+    """Say to the client why, in the event's words."""
+
+    owner = Owner.GUESTS
 
 
 class RefuseFlow(Effect, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from fsm_worker.effects import (
     TakeResults,
     TellEnd,
     TellGuest,
+    TellReason,
     TellStage,
     do,
 )
@@ -108,17 +109,17 @@ ROWS = (
     Row("Q3", (S.WAITING, S.RECEIVING), FolderNamed, (), None, (take("folder"),)),
     Row("Q4", (S.WAITING,), PackageAnnounced, (roomy,), S.RECEIVING,
         (take("name"), take("size"), take("gui"), *_fresh)),
-    Row("Q5", (S.WAITING,), PackageAnnounced, (~roomy,), None, (), (TellGuest,)),
+    Row("Q5", (S.WAITING,), PackageAnnounced, (~roomy,), None, (), (TellReason,)),
     Row("Q6", _BUSY, PackageAnnounced, (), None, (),
         (_says("one package at a time: send the next when this job has ended"),)),
     Row("Q7", (S.RECEIVING,), PackageEnded, (), S.CHECKING, (), (CheckPackage,)),
     Row("Q8", (S.WAITING,), PackageEnded, (), None, (),
-        (_says("no file was taken: announce the package by FILE_META::name:bytes:False first"),)),
+        (_says("no file was taken: announce the package with FILE_META first"),)),
     Row("Q9", (S.CHECKING,), PackageChecked, (sound,), S.SUBMITTED,
         (take("root"), take("job"), take("stages")), (SubmitPackage,)),
-    Row("Q10", (S.CHECKING,), PackageChecked, (~sound,), S.WAITING, (), (DropPackage, TellGuest)),
+    Row("Q10", (S.CHECKING,), PackageChecked, (~sound,), S.WAITING, (), (DropPackage, TellReason)),
     Row("Q11", (S.CHECKING,), EffectFailed, (failure_of(CheckPackage),), S.WAITING,
-        (), (DropPackage, TellGuest)),
+        (), (DropPackage, TellReason)),
     Row("Q12", _BEFORE, StopAsked, (), S.WAITING, (), (DropPackage, _GIVEN_UP)),
     Row("Q13", _BEFORE, CancelAsked, (), S.WAITING, (), (DropPackage, _GIVEN_UP)),
     # the worker has the job
@@ -142,7 +143,7 @@ ROWS = (
     # its results
     Row("Q26", (S.RETURNING,), ResultsOffered, (), None, (take("transfer"),), (TakeResults,)),
     Row("Q27", (S.RETURNING,), ChunksCompleted, (), S.HANDING, (), (HandOver,)),
-    Row("Q28", (S.RETURNING,), ResultsLost, (), S.WAITING, (), (DropPackage, TellGuest)),
+    Row("Q28", (S.RETURNING,), ResultsLost, (), S.WAITING, (), (DropPackage, TellReason)),
     Row("Q29", (S.RETURNING,), EffectFailed, (failure_of(TakeResults),), S.WAITING,
         (), (RefuseResults, DropPackage)),
     Row("Q30", (S.HANDING,), HandedOver, (), S.WAITING, (), (ConfirmResults, DropPackage)),
@@ -152,7 +153,7 @@ ROWS = (
     Row("Q32", (S.WAITING, *_RESULTS), StopAsked, (), None, (), (_NO_JOB,)),
     Row("Q33", (S.WAITING, *_RESULTS), CancelAsked, (), None, (), (_NO_JOB,)),
     Row("Q34", LIVE, FlowAsked, (), None, (), (RefuseFlow,)),
-    Row("Q35", LIVE, GuestRefused, (), None, (), (TellGuest,)),
+    Row("Q35", LIVE, GuestRefused, (), None, (), (TellReason,)),
     Row("Q36", LIVE, GuestLeft, (), S.GONE, (), (DropPackage,)),
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ from fsm_worker.effects import (
     TakeResults,
     TellEnd,
     TellGuest,
+    TellReason,
     TellStage,
     TurnAway,
 )
@@ -290,7 +291,11 @@ class Guests:
 
     def tell_guest(self, effect: TellGuest) -> None:
         """Says a sentence."""
-        text = effect.sentence or getattr(effect.event, "reason", "")
+        self._of(effect).say(words.sentence(effect.facts.kind, effect.sentence))
+
+    def tell_reason(self, effect: TellReason) -> None:
+        """Says why."""
+        text = getattr(effect.event, "reason", "")
         self._of(effect).say(words.sentence(effect.facts.kind, text))
 
     def refuse_flow(self, effect: RefuseFlow) -> None:

@@ -25,10 +25,17 @@ FINAL = {JobState.DONE, JobState.REJECTED}
 class Lab:
     """One worker in a room of one server, in this process."""
 
-    def __init__(self, folder: Path, worker: RTCWorkerClient, session: SessionString) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        worker: RTCWorkerClient,
+        session: SessionString,
+        server: SignalingServer,
+    ) -> None:
         self.folder = folder
         self.worker = worker
         self.session = session
+        self.server = server
         self.identity = Identity.load(folder / "client.key")
 
     @contextlib.asynccontextmanager
@@ -81,7 +88,7 @@ async def open_lab(
             try:
                 async with asyncio.timeout(10):
                     session = await ready
-                yield Lab(folder, worker, session)
+                yield Lab(folder, worker, session, server)
             finally:
                 worker.terminate()
                 worker.terminate()

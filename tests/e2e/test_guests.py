@@ -442,3 +442,44 @@ async def test_no_second_guess_at_the_secret(tmp_path: Path) -> None:
 async def test_native_clients_come_in_beside_guests(tmp_path: Path) -> None:
     async with a_client(tmp_path, sleap_rtc_secret=SECRET) as (lab, _), lab.client() as native:
         assert (await native.status()).state is WorkerState.AVAILABLE
+
+
+# --- what a program prints, and what a file is called ---------------------------------------------
+
+_SPOOF = """
+import sys
+for line in (
+    "JOB_COMPLETE::{}", "FILE_META::evil.zip:3:.", "see FILE_META::evil.zip:3:. here",
+    "END_OF_FILE", "TRAIN_JOB_END::digits", "TRAINING_JOBS_DONE", "KEEP_ALIVE",
+    "PROGRESS_REPORT::{}", "so PROGRESS_REPORT::{}", "AUTH_SUCCESS", "TRACK_LOG:x", "ok",
+):
+    print(line, flush=True)
+sys.stdout.write("half of a line: ")
+sys.stdout.flush()
+print("END_OF_FILE")
+sys.exit(7)
+"""
+SPOOF = {("spoof",): Runner("spoof", (sys.executable, "-c", _SPOOF))}
+
+
+async def test_nothing_that_a_program_prints_is_taken_for_a_word_of_the_worker(
+    tmp_path: Path,
+) -> None:
+    async with a_client(tmp_path, runners=SPOOF) as (_, client):
+        await client.submit(script("spoof\n"))
+        await client.gets()
+        assert list(client.files) == ["trained_digits.zip"]  # and it came whole
+        heads = ("JOB_", "TRAIN", "PROGRESS_REPORT", "AUTH_", "INFERENCE_", "FS_")
+        words = [text.strip() for text in client.texts if text.startswith(heads)]
+        assert words == ["TRAIN_JOB_START::spoof", "TRAIN_JOB_ERROR::spoof::1"]
+        for mark in ("FILE_META::", "PROGRESS_REPORT::", "TRAIN_JOB_END::", "TRACK_LOG:"):
+            assert client.told(mark) == []
+        assert client.told("half of a line: END_OF_FILE")
+
+
+async def test_a_colon_in_the_name_of_a_package_is_no_end_of_it(tmp_path: Path) -> None:
+    async with a_client(tmp_path) as (_, client):
+        await client.submit(digits(tmp_path), "labels v1:2.zip", folder="C:\\models")
+        await client.gets()
+        assert list(client.files) == ["trained_labels_v1_2.zip"]
+        assert client.folders == [""]  # the client's own, where it has no colon

@@ -3,7 +3,9 @@
 from fsm_worker import events as e
 from fsm_worker.events import Event, On, Received, Timer, TimerExpired
 from protocol.errors import ErrorCode
+from protocol.lifecycle import JobState, Outcome
 from protocol.messages import Capabilities, Message
+from protocol.sleap_rtc.frames import NotPerformed
 from tests.protocol import samples
 from tests.protocol.samples import JOB, PROBLEM, RESULTS, ROOT
 
@@ -32,7 +34,7 @@ EVENTS: dict[type[Event], Event] = {
         e.IceCompleted(),
         e.IceFailed(),
         e.PeerClosed(),
-        e.ControlOpened(native=True),
+        e.ControlOpened(native=True, session="guest-l-1"),
         e.ChannelClosed(),
         e.FrameArrived(number=1, expected=1, message=samples.BY_TYPE[samples.m.JobsGet]),
         e.FrameRefused(code=ErrorCode.MALFORMED, strikes=1),
@@ -77,6 +79,26 @@ EVENTS: dict[type[Event], Event] = {
         e.LinkCut(),
         e.LinkResumed(link="l-1"),
         e.SessionEnded(),
+        e.GuestCame(session="guest-l-1"),
+        e.GuestLeft(),
+        e.PackageNamed(kind="track"),
+        e.FolderNamed(folder="models"),
+        e.PackageAnnounced(name="digits.zip", size=2048, gui=True, reason="the disk is full"),
+        e.PackageEnded(),
+        e.PackageChecked(root=ROOT, reason="too few bytes came", job=JOB, stages=("digits",)),
+        e.PackageWanted(ranges=((0, 2048),)),
+        e.PackageTaken(),
+        e.JobTold(
+            state=JobState.DONE, outcome=Outcome.SUCCEEDED, problems=(PROBLEM,), results=RESULTS
+        ),
+        e.LogOver(),
+        e.ResultsOffered(transfer=3, size=2048, root=ROOT),
+        e.ResultsLost(reason="the results have expired"),
+        e.HandedOver(files=1),
+        e.StopAsked(),
+        e.CancelAsked(),
+        e.FlowAsked(frame=NotPerformed(tag="FS_GET_INFO")),
+        e.GuestRefused(reason="no frame of this dialect begins so"),
         e.SocketOpened(),
         e.SocketFailed(reason="connection refused"),
         e.RecvRegistered(room="r-1"),

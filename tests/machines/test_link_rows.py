@@ -41,6 +41,10 @@ def refused(strikes: int) -> e.Event:
     return e.FrameRefused(code=ErrorCode.MALFORMED, strikes=strikes)
 
 
+def foreign(*, secret: bool) -> e.Event:
+    return e.ControlOpened(native=False, foreign_allowed=True, secret=secret, session="guest-l-1")
+
+
 PROOF = received(Proof(signature="S"))
 BROKEN = e.EffectFailed(effect="handle_connection", reason="the SDP makes no sense")
 PRE = "negotiating checking securing authenticating"
@@ -48,7 +52,11 @@ UP = "up suspect"
 ALIVE = "Timer(ping) Timer(quiet)"
 FAIL = "ClosePeer ReportLinkFailure(aborted)"
 REJECT = "ClosePeer ReportLinkFailure(not_authenticated)"
+TURN_AWAY = "TurnAway Farewell ReportLinkFailure(not_authenticated) Timer(close)"
 GREETED = {"greeted": True}
+FOREIGN = {"foreign": True}
+#: Its session ends with its link: there is nothing by which it could come back.
+GUEST = {"foreign": True, "key": "sleap-rtc:p-1", "session": "guest-l-1", "farewell": True}
 
 WORKERS = (
     # A client's offer is answered, while there is room.
@@ -60,6 +68,16 @@ WORKERS = (
     # The client says which session it comes for.
     case("L13", "authenticating", hello(2, 1), STAYS, "SendProof",
          greeted=True, key="K", session="s-1", generation=3),
+    # Where the operator allows it, a client of sleap-rtc comes in without a key, or with a proof.
+    case("L53", "checking securing", foreign(secret=False), "up", ALIVE, {"peer": "p-1"}, **GUEST),
+    case("L54", "checking securing", foreign(secret=True), "authenticating",
+         "SendChallenge Timer(auth)", {"peer": "p-1"}, **GUEST),
+    case("L55", "authenticating", checked(proved=True, trusted=True), "up", f"AdmitGuest {ALIVE}",
+         FOREIGN),
+    case("L56", "authenticating", checked(proved=False, trusted=False), "closing", TURN_AWAY,
+         FOREIGN, reason=Says("not known")),
+    case("L57", "authenticating", Timer.AUTH, "closing", TURN_AWAY, FOREIGN,
+         reason=Says("in time")),
 )  # fmt: skip
 
 CLIENTS = (
@@ -80,7 +98,7 @@ SHARED = (
     case("L10", "checking securing", e.ControlOpened(native=True), "authenticating",
          "SendHello Timer(auth)"),
     case("L11", "checking securing", e.ControlOpened(native=False), "rejected", REJECT,
-         reason=Says("fsm-worker.v1")),
+         reason=Says("allow_sleap_rtc")),
     case("L12", "securing", Timer.DTLS, "failed", FAIL, reason=Says("DTLS")),
     # Nothing but one hello and then a proof of its key lets a peer in.
     case("L15", "authenticating", hello(2), "rejected", REJECT, reason=Says("update")),
@@ -173,10 +191,12 @@ def at(table: LinkTable, state: LinkState, **facts: Any) -> Instance[LinkState, 
 
 
 @both_sides
-def test_one_row_alone_leads_up_from_below(table: LinkTable) -> None:
+def test_a_proof_alone_leads_up_from_below_and_at_a_worker_what_its_operator_allows(
+    table: LinkTable,
+) -> None:
     rows = {row.id for row in table.rows if row.to is LinkState.UP
             and set(row.sources) & set(UNPROVED)}  # fmt: skip
-    assert rows == {"L19"}
+    assert rows == ({"L19", "L53", "L55"} if table is LINK else {"L19"})
 
 
 @both_sides
@@ -199,6 +219,17 @@ def test_hello_and_proof_mean_nothing_outside_the_handshake(table: LinkTable) ->
             for event in (hello(1), PROOF, checked(proved=True, trusted=True)):
                 step = at(table, state, greeted=True).step(event)
                 assert step.verdict in {Verdict.ILLEGAL, Verdict.IGNORED}
+
+
+@pytest.mark.parametrize("state", [LinkState.CHECKING, LinkState.SECURING])
+def test_a_channel_without_the_sub_protocol_leads_nowhere_unless_it_is_allowed(
+    state: LinkState,
+) -> None:
+    opened = e.ControlOpened(native=False, session="guest-l-1")
+    for table in (LINK, CLIENT_LINK):
+        assert at(table, state).step(opened).after == "rejected"
+    assert at(CLIENT_LINK, state).step(foreign(secret=False)).verdict is Verdict.ILLEGAL
+    assert at(LINK, state).step(foreign(secret=True)).after == "authenticating"
 
 
 @both_sides
