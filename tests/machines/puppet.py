@@ -39,6 +39,9 @@ TASKS = (
     f.VerifyIncoming,
     f.SendRanges,
     f.OpenSocket,
+    f.CheckPackage,
+    f.FeedPackage,
+    f.HandOver,
 )
 SIZE = 4096
 OVER = {LinkState.CLOSING, LinkState.CLOSED, LinkState.FAILED, LinkState.REJECTED}
@@ -148,6 +151,17 @@ class Puppet:
         self.tasks.pop((M.LINK, link, f.HandleConnection), None)
         for event in (e.SentAnswer(), e.IceCompleted(), e.ControlOpened(native=True)):
             self.link(link, event)
+
+    def visit(self, *, secret: bool = False) -> str:
+        """A client of sleap-rtc, from the offer to its channel; gives the new link."""
+        link = self.knock()
+        self.tasks.pop((M.LINK, link, f.HandleConnection), None)
+        opened = e.ControlOpened(
+            native=False, foreign_allowed=True, secret=secret, session=f"guest-{link}"
+        )
+        for event in (e.SentAnswer(), e.IceCompleted(), opened):
+            self.link(link, event)
+        return link
 
     def hello(self, link: str, key: str, session: str, generation: int = 1) -> None:
         """The peer's first words."""
@@ -284,6 +298,9 @@ class Puppet:
             self._reactions.append((*address, e.Collected(results=m.ResultsInfo())))
         elif isinstance(effect, f.StopSending | f.AbortOutgoing):
             self.tasks.pop((*address, f.SendRanges), None)
+        elif isinstance(effect, f.DropPackage):
+            for task in (f.CheckPackage, f.FeedPackage, f.HandOver):
+                self.tasks.pop((*address, task), None)
         for session, message in self._words(effect):
             self._tell(session, message)
 

@@ -22,6 +22,7 @@ from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from protocol import messages as m
 from protocol.errors import ErrorCode
 from protocol.lifecycle import (
+    GuestState,
     JobState,
     LinkState,
     Outcome,
@@ -57,13 +58,36 @@ RESTS: set[tuple[MachineName, Any]] = {
     (M.SIGNALLING, SignallingState.REFUSED),
     (M.RECEIVING, ReceivingState.SUSPENDED),  # its session has a timer
     *((M.SENDING, state) for state in SendingState),  # its results have a timer
+    # its link has a timer, and its job and its results end by themselves
+    *((M.GUEST, state) for state in GuestState),
 }
 
 #: Here a task is waited for; everywhere else a timer, for what has no timer may never come.
 BY_TASK: dict[tuple[MachineName, Any], type[Effect]] = {
     (M.JOB, J.RUNNING): f.StartStage,
     (M.RECEIVING, ReceivingState.VERIFYING): f.VerifyIncoming,
+    (M.GUEST, GuestState.CHECKING): f.CheckPackage,
+    (M.GUEST, GuestState.HANDING): f.HandOver,
 }
+#: What a client of sleap-rtc says, and what its guest is told.
+TO_GUESTS = (
+    e.PackageNamed(kind="track"),
+    e.FolderNamed(folder="models"),
+    e.PackageAnnounced(name="digits.zip", size=SIZE, gui=True),
+    e.PackageAnnounced(name="digits.zip", size=SIZE, gui=False, reason="the disk is full"),
+    e.PackageEnded(),
+    e.StopAsked(),
+    e.CancelAsked(),
+    e.PackageWanted(ranges=((0, SIZE),)),
+    e.PackageTaken(),
+    e.JobTold(state=JobState.RUNNING),
+    e.JobTold(state=JobState.DONE, outcome=Outcome.SUCCEEDED, results=m.ResultsInfo(root=ROOT)),
+    e.JobTold(state=JobState.REJECTED, outcome=Outcome.REJECTED),
+    e.LogOver(),
+    e.ResultsOffered(transfer=1, size=SIZE, root=ROOT),
+    e.ChunksCompleted(),
+    e.ResultsLost(reason="expired"),
+)
 
 some = st.integers(0, 999)
 who = st.sampled_from(KEYS)
@@ -201,6 +225,28 @@ class WorkerMachine(RuleBasedStateMachine):
         if self.p.state(M.LINK, link) in UP:
             session = self.p.facts(M.SESSION, f"s-{key}")
             assert (session.key, session.link) == (key, link)
+
+    @now_and_then
+    @rule(secret=st.booleans(), proved=st.booleans())
+    def a_guest_comes(self, secret: bool, proved: bool) -> None:
+        link = self.p.visit(secret=secret)
+        if secret:
+            assert self.p.state(M.GUEST, link) is None, "it has proved nothing yet"
+            self.feed(M.LINK, link, e.ProofChecked(proved=proved, trusted=proved, reason="wrong"))
+        up = self.p.state(M.LINK, link) in UP
+        assert not up or proved or not secret
+        assert self.p.state(M.GUEST, link) is (GuestState.WAITING if up else None)
+
+    @precondition(lambda self: self.p.world.live(M.GUEST))
+    @rule(pick=some, said=st.lists(st.sampled_from(TO_GUESTS), min_size=1, max_size=6))
+    def a_guest_is_told(self, pick: int, said: list[Event]) -> None:
+        guests = [guest.subject for guest in self.p.world.live(M.GUEST)]
+        guest = guests[pick % len(guests)]
+        jobs = {job: self.p.state(M.JOB, job) for job in self.submitted}
+        for event in said:
+            self.feed(M.GUEST, guest, event)
+        note(f"guest {self.p.state(M.GUEST, guest)}")
+        assert jobs == {job: self.p.state(M.JOB, job) for job in jobs}
 
     @now_and_then
     @rule(key=who, session=st.sampled_from(KEYS), generation=some, honest=st.booleans())
@@ -556,6 +602,14 @@ class WorkerMachine(RuleBasedStateMachine):
                 return e.SentAnswer()
             case f.Farewell:
                 return e.Flushed()
+            case f.CheckPackage:
+                if other:
+                    return e.PackageChecked(reason="too few bytes")
+                return e.PackageChecked(root=ROOT, job="job-of-a-guest", stages=("digits",))
+            case f.FeedPackage:
+                return e.PackageTaken()
+            case f.HandOver:
+                return e.HandedOver(files=1)
             case _:
                 return e.SocketFailed(reason="refused") if other else e.SocketOpened()
 
@@ -752,6 +806,15 @@ class WorkerMachine(RuleBasedStateMachine):
         assert set(self.links(up=True)) <= held, "a link is up for its session only"
 
     @invariant()
+    def a_guest_is_as_long_as_its_link_and_its_session_no_longer(self) -> None:
+        up = {link.subject for link in self.p.world.all(M.LINK)
+              if link.state in UP and link.facts.foreign}  # fmt: skip
+        assert {guest.subject for guest in self.p.world.all(M.GUEST)} == up
+        sessions = [session for session in self.p.world.all(M.SESSION)
+                    if session.facts.key.startswith("sleap-rtc:")]  # fmt: skip
+        assert {session.facts.link for session in sessions} == up
+
+    @invariant()
     def delivered_means_that_the_client_said_so(self) -> None:
         for results in self.p.world.all(M.RESULTS):
             if results.state is ResultsState.DELIVERED:
@@ -843,7 +906,10 @@ class WorkerMachine(RuleBasedStateMachine):
             self.available_means_that_no_process_is_alive()
             if self.p.status in rest and not any(
                 self.p.world.live(name)
-                for name in (M.JOB, M.RESULTS, M.LINK, M.SESSION, M.RECEIVING, M.SENDING)
+                for name in (
+                    *(M.JOB, M.RESULTS, M.LINK, M.SESSION, M.RECEIVING, M.SENDING),
+                    M.GUEST,
+                )
             ):
                 break
         for job in self.submitted:
@@ -851,6 +917,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert self.p.state(M.RESULTS, job) in {None, ResultsState.EXPIRED}
         assert self.p.status in rest
         assert self.p.world.all(M.LINK) == self.p.world.all(M.SESSION) == []
+        assert self.p.world.all(M.GUEST) == []
         assert self.p.world.all(M.RECEIVING) == self.p.world.all(M.SENDING) == []
         assert self.p.unrest() == []
 
