@@ -254,11 +254,23 @@ class RoomLeft(Event, frozen=True, kw_only=True):
     """There is no signaling server to dial by."""
 
 
+class LinkNear(Event, frozen=True, kw_only=True):
+    """A link of this session has found its path, and is about to prove itself."""
+
+
+class LinkFar(Event, frozen=True, kw_only=True):
+    """There is no such link any more."""
+
+
 class WorkerRefused(Event, frozen=True, kw_only=True):
     """Dialling again is no use (a client): the worker is not there, or does not want us."""
 
     code: ErrorCode
     reason: str
+
+
+class OutOfStep(Event, frozen=True, kw_only=True):
+    """The other side has more of this session than we ever sent: we have forgotten it."""
 
 
 class OutboxFilled(Event, frozen=True, kw_only=True):
@@ -433,7 +445,7 @@ class LinkResumed(Event, frozen=True, kw_only=True):
 
 
 class SessionEnded(Event, frozen=True, kw_only=True):
-    """The transfer's session is over."""
+    """The session that a link or a transfer belongs to is over, or is somebody else's."""
 
 
 # --- signalling -----------------------------------------------------------------------------

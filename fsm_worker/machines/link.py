@@ -38,6 +38,7 @@ from fsm_worker.events import (
     ProofChecked,
     RecvOffer,
     SentAnswer,
+    SessionEnded,
     Superseded,
     Timer,
     WorkerStopping,
@@ -141,8 +142,12 @@ SHARED = (
     Row("L37", _UP, Bye, (), S.CLOSED, (put("farewell", True), put("reason", "the peer left")),
         (ClosePeer,)),
     # ends
-    Row("L38", (*_PRE, *_UP), Superseded, (), S.CLOSING,
-        (put("reason", "a newer link took over"),), (Farewell, arm(Timer.CLOSE))),
+    # no farewell: the peer would take it for the end of the session, which goes on
+    Row("L38", (*_PRE, *_UP), Superseded, (), S.CLOSED,
+        (put("reason", "a newer link took over"),), (ClosePeer,)),
+    Row("L53", (*_PRE, *_UP), SessionEnded, (), S.CLOSING,
+        (put("farewell", True), put("reason", "this session is over, or somebody else's")),
+        (Farewell, arm(Timer.CLOSE))),
     Row("L39", (*_PRE, *_UP), WorkerStopping, (), S.CLOSING,
         (put("farewell", True), put("reason", "this side leaves")), (Farewell, arm(Timer.CLOSE))),
     Row("L40", (S.CLOSING,), Flushed, (), S.CLOSED, (), (ClosePeer,)),
@@ -176,7 +181,7 @@ IGNORED = (
     Ignored(OVER, (FrameArrived, FrameRefused, Hello, Proof, Ping, Pong, Ack, Bye),
             "the peer had not yet heard that it is over"),
     Ignored((S.SECURING, S.AUTHENTICATING, *_UP), (IceCompleted,), "ICE repeats itself"),
-    Ignored(OVER, (Superseded, WorkerStopping), "it is over"),
+    Ignored(OVER, (Superseded, SessionEnded, WorkerStopping), "it is over"),
 )  # fmt: skip
 
 _LATE_ANSWER = Ignored(OVER, (SentAnswer,), "the offer's link is over")

@@ -23,7 +23,7 @@ from fsm_worker.effects import (
     SendResume,
     SendWelcome,
 )
-from fsm_worker.events import DialRequested, OutboxFilled, Received
+from fsm_worker.events import DialRequested, OutboxFilled, OutOfStep, Received
 from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.machines.routing import objection, route
 from fsm_worker.machines.world import World
@@ -203,8 +203,13 @@ class Sessions:
 
     def replay(self, effect: Replay) -> None:
         """The client has told what it has: the rest goes out again."""
-        if isinstance(effect.event, Received):
-            self._resume(effect.subject, effect.event.message.received)
+        if not isinstance(effect.event, Received):
+            return
+        received = effect.event.message.received
+        if received > self.lane(effect.subject).sent:
+            self._emit(MachineName.SESSION, effect.subject, OutOfStep())
+        else:
+            self._resume(effect.subject, received)
 
     def send_resume(self, effect: SendResume) -> None:
         """The client's side: tells the worker what it has, and sends the rest of its own again."""

@@ -221,11 +221,13 @@ class FileManager:
             if effect.subject in self._wanted:
                 self._incoming[effect.subject] = file
                 self._ask(effect.subject, facts.session, facts.transfer)
-            elif effect.subject in self._kept:  # its sender left while the disk was busy
-                self._kept.discard(effect.subject)
+            elif effect.subject not in self._kept:
+                await asyncio.to_thread(file.discard)
+            elif key in self._expected:  # its sender left while the disk was busy
                 self._left[key] = file
             else:
-                await asyncio.to_thread(file.discard)
+                await asyncio.to_thread(file.close)
+            self._kept.discard(effect.subject)
 
     def _door(self, key: tuple[str, str]) -> asyncio.Lock:
         """Opening, hashing and dropping one file of one job wait for each other."""
@@ -383,7 +385,7 @@ class FileManager:
     def _moved(self, subject: str, moved: Moved) -> None:
         self._watch(moved)
         now = time.monotonic()
-        if now - self._said.get(subject, 0.0) <= SAY_EVERY:
+        if now - self._said.get(subject, -SAY_EVERY) < SAY_EVERY:
             return
         self._said[subject] = now
         machine = self._incoming_of if moved.incoming else self._outgoing_of
@@ -393,7 +395,5 @@ class FileManager:
             self._emit(MachineName.RECEIVING, subject, FileProgressed())
 
     def _over(self, subject: str) -> None:
-        self._incoming.pop(subject, None)
-        self._outgoing.pop(subject, None)
-        self._wanted.pop(subject, None)
-        self._said.pop(subject, None)
+        for known in (self._incoming, self._outgoing, self._wanted, self._said):
+            known.pop(subject, None)

@@ -98,6 +98,9 @@ class JobCoordinator:
     def send_snapshot(self, effect: SendSnapshot) -> None:
         """Tells the asker everything about the job."""
         if isinstance(effect.event, Received):
+            known = self._world.get
+            for job in [job for job in self._submitted if known(MachineName.JOB, job) is None]:
+                del self._submitted[job]
             self._submitted.setdefault(effect.subject, time.time())
             snapshot = self._snapshot(effect.subject, effect.facts, JobState(effect.after))
             self._send(effect.event.session, snapshot)
@@ -159,11 +162,16 @@ class JobCoordinator:
             await self._send_log(session, m.LogEnd(job=job, size=0))
 
     async def _follow(self, session: str, job: str, cursor: LogCursor) -> None:
+        told = cursor.offset
         try:
-            async for piece in cursor:
+            async for piece in cursor:  # bytes that show nothing belong to the next piece
                 await self._send_log(
-                    session,
-                    m.Log(job=job, offset=piece.offset, next=piece.next, text=piece.text),
+                    session, m.Log(job=job, offset=told, next=piece.next, text=piece.text)
+                )
+                told = piece.next
+            if told < cursor.offset:
+                await self._send_log(
+                    session, m.Log(job=job, offset=told, next=cursor.offset, text="")
                 )
             await self._send_log(session, m.LogEnd(job=job, size=cursor.offset))
         except ConnectionError:

@@ -113,8 +113,9 @@ SHARED = (
          reason=Says("without meaning")),
     # Ends: on purpose, replaced, or lost.
     case("L37", UP, received(Bye()), "closed", "ClosePeer", farewell=True, reason=Says("left")),
-    case("L38", f"{PRE} {UP}", e.Superseded(), "closing", "Farewell Timer(close)",
-         reason=Says("took over")),
+    case("L38", f"{PRE} {UP}", e.Superseded(), "closed", "ClosePeer", reason=Says("took over")),
+    case("L53", f"{PRE} {UP}", e.SessionEnded(), "closing", "Farewell Timer(close)",
+         farewell=True, reason=Says("session is over")),
     case("L39", f"{PRE} {UP}", e.WorkerStopping(), "closing", "Farewell Timer(close)",
          farewell=True, reason=Says("leaves")),
     case("L40", "closing", e.Flushed(), "closed", "ClosePeer"),
