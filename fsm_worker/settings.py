@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fsm_worker.events import Timer
 from fsm_worker.folders import state_folder
+from fsm_worker.services.declared import Declared
 from fsm_worker.services.recipe import Runner
 from protocol.proof import SessionString
 
@@ -22,6 +23,7 @@ class WorkerSettings:
         ice_servers: STUN and TURN URLs; none gathers host candidates only.
         sleap_nn: the `sleap-nn` program; None takes the one on the PATH, if there is one.
         runners: the operator's own, by the words that ask for them; beside the built-in ones.
+        declared: what the operator says of the machine; it stands over what the driver says.
         timers: seconds by timer, instead of the defaults.
         say: shows a line to the operator.
         ready: hears how clients get here, once the room is entered.
@@ -33,6 +35,7 @@ class WorkerSettings:
     ice_servers: tuple[str, ...] = ()
     sleap_nn: Path | None = None
     runners: Mapping[tuple[str, ...], Runner] = field(default_factory=dict)
+    declared: Declared = field(default_factory=Declared)
     timers: Mapping[Timer, float] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _line: None
     ready: Callable[[SessionString], None] = lambda _session: None

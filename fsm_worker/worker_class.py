@@ -98,7 +98,7 @@ class RTCWorkerClient:
         self.sessions = Sessions(self.world, emit, self.links.write, name=self.settings.name)
         self.links.sessions = self.sessions
         self.capabilities = WorkerCapabilities(
-            gpu_id, emit=emit, disk=state,
+            gpu_id, emit=emit, disk=state, declared=self.settings.declared,
             runners=tuple(sorted({runner.name for runner in runners.values()})),
         )  # fmt: skip
         self.progress_reporter = ProgressReporter(emit=emit, deliver=self._tell_owner)

@@ -227,7 +227,7 @@ class JobExecutor:
         self._progress.set_stage(job, number, epochs)
         return LaunchSpec(
             argv=runner.argv(stage, run.ports),
-            env={**os.environ, **runner.env(run.ports), **self._capabilities.environment()},
+            env={**_environ(), **runner.env(run.ports), **self._capabilities.environment()},
             cwd=run.package,
             log_path=run.log,
             record_dir=run.record,
@@ -355,3 +355,9 @@ class JobExecutor:
 
 def _processes(pids: Sequence[int]) -> str:
     return f"processes {', '.join(map(str, pids))}"
+
+
+def _environ() -> dict[str, str]:
+    """The worker's environment without its own settings: a room's token is nothing for a job."""
+    own = {name for name in os.environ if name.startswith("FSM_WORKER_")}
+    return {name: value for name, value in os.environ.items() if name not in own}
