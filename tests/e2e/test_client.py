@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from msgspec import structs
 
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
-from fsm_worker.effects import HandleConnection
+from fsm_worker.client.dialler import Dialler
+from fsm_worker.effects import HandleConnection, MakeOffer
 from fsm_worker.events import RecvOffer, Timer
 from fsm_worker.identity import Identity
 from fsm_worker.seams.peer_links import PeerLinks
@@ -96,6 +98,40 @@ async def test_a_server_that_forgot_the_room_while_a_client_dialled_ends_the_wai
         over, _ = await waiting
     assert over.code in {ErrorCode.NOT_AUTHENTICATED, ErrorCode.ABORTED}
     assert str(over)
+
+
+async def test_a_client_that_is_left_while_it_dials_leaves_no_socket(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dials, make_offer = asyncio.Event(), Dialler.make_offer
+
+    async def noted(self: Dialler, effect: MakeOffer) -> None:
+        dials.set()
+        await make_offer(self, effect)
+
+    async def come(session: SessionString) -> None:
+        async with WorkerConnection.open(session, identity):
+            pass
+
+    def sockets() -> set[object]:
+        return {place.laddr for place in psutil.Process().net_connections("udp")}
+
+    monkeypatch.setattr(Dialler, "make_offer", noted)
+    left = dict[int, set[object]]()
+    async with SignalingServer() as server:
+        _, session = await a_session(server)
+        for turns in range(12):  # of the loop: somewhere among them it opens its sockets
+            before = sockets()
+            dials.clear()
+            coming = asyncio.create_task(come(session))
+            await dials.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            coming.cancel()
+            await asyncio.wait({coming})
+            await asyncio.sleep(0.01)
+            left[turns] = sockets() - before
+    assert left == {turns: set() for turns in left}
 
 
 class Wire:
