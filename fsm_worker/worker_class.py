@@ -32,6 +32,7 @@ from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from fsm_worker.machines.worlds import at_rest, worker_world
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.channels import fingerprint
+from fsm_worker.seams.gathering import gathered
 from fsm_worker.seams.loopback import allow_loopback
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.readiness import readiness
@@ -241,15 +242,10 @@ class RTCWorkerClient:
         pc.on("iceconnectionstatechange", lambda: self.on_iceconnectionstatechange(link))
         pc.on("connectionstatechange", lambda: self.on_iceconnectionstatechange(link))
         await pc.setRemoteDescription(RTCSessionDescription(sdp=event.sdp, type="offer"))
-        await pc.setLocalDescription(await pc.createAnswer())
+        sdp = await gathered(pc, await pc.createAnswer())
         self.runtime.post(MachineName.LINK, link, SentAnswer())
         self.signaling.send(
-            Answer(
-                sender=self._peer_id,
-                target=event.peer,
-                sdp=pc.localDescription.sdp,
-                link=event.about,
-            )
+            Answer(sender=self._peer_id, target=event.peer, sdp=sdp, link=event.about)
         )
 
     def on_datachannel(self, link: str, channel: RTCDataChannel) -> None:

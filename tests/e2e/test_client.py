@@ -22,7 +22,6 @@ from fsm_worker.signaling.server import SignalingServer
 from fsm_worker.worker_class import RTCWorkerClient
 from protocol.errors import ErrorCode
 from protocol.proof import SessionString
-from protocol.signaling import SignIn
 from protocol.table import MachineName
 from tests.e2e.lab import Lab, open_lab
 
@@ -34,11 +33,11 @@ def identity(tmp_path: Path) -> Identity:
     return Identity.load(tmp_path / "client.key")
 
 
-async def a_session(server: SignalingServer) -> tuple[SignIn, SessionString]:
+async def a_session(server: SignalingServer) -> SessionString:
     """The way to a worker that has made a room, and never comes into it."""
     who = await sign_in(server.http_url)
     room = await create_room(server.http_url, who.id_token)
-    return who, SessionString(
+    return SessionString(
         url=server.ws_url, room=room.room_id, token=room.token, peer=who.username, key="k"
     )
 
@@ -70,7 +69,7 @@ async def test_a_server_that_lets_nobody_in_ends_the_wait(
     identity: Identity, received: Callable[[Link, str | bytes], None]
 ) -> None:
     async with SignalingServer() as server:
-        _, session = await a_session(server)
+        session = await a_session(server)
         server._hub.received = received  # of all that a server does, only its answers are gone
         over, took = await refusal(session, identity)
     assert (over.code, str(over)) == (ErrorCode.ABORTED, "the worker can't be reached")
@@ -79,7 +78,7 @@ async def test_a_server_that_lets_nobody_in_ends_the_wait(
 
 async def test_a_room_without_its_worker_is_told_at_once(identity: Identity) -> None:
     async with SignalingServer() as server:
-        _, session = await a_session(server)
+        session = await a_session(server)
         over, took = await refusal(session, identity)
     assert over.code is ErrorCode.ABORTED
     assert took < 0.9
@@ -89,7 +88,7 @@ async def test_a_server_that_forgot_the_room_while_a_client_dialled_ends_the_wai
     identity: Identity,
 ) -> None:
     async with SignalingServer() as before:
-        _, session = await a_session(before)
+        session = await a_session(before)
         registered = asyncio.Event()
         before._hub._forward = lambda *_: registered.set()  # the offer reaches nobody
         waiting = asyncio.create_task(refusal(session, identity))
@@ -98,6 +97,11 @@ async def test_a_server_that_forgot_the_room_while_a_client_dialled_ends_the_wai
         over, _ = await waiting
     assert over.code in {ErrorCode.NOT_AUTHENTICATED, ErrorCode.ABORTED}
     assert str(over)
+
+
+def sockets() -> set[object]:
+    """Where this process listens for ICE."""
+    return {place.laddr for place in psutil.Process().net_connections("udp")}
 
 
 async def test_a_client_that_is_left_while_it_dials_leaves_no_socket(
@@ -113,13 +117,10 @@ async def test_a_client_that_is_left_while_it_dials_leaves_no_socket(
         async with WorkerConnection.open(session, identity):
             pass
 
-    def sockets() -> set[object]:
-        return {place.laddr for place in psutil.Process().net_connections("udp")}
-
     monkeypatch.setattr(Dialler, "make_offer", noted)
     left = dict[int, set[object]]()
     async with SignalingServer() as server:
-        _, session = await a_session(server)
+        session = await a_session(server)
         for turns in range(12):  # of the loop: somewhere among them it opens its sockets
             before = sockets()
             dials.clear()
@@ -134,7 +135,22 @@ async def test_a_client_that_is_left_while_it_dials_leaves_no_socket(
     assert left == {turns: set() for turns in left}
 
 
-class Wire:
+async def test_a_worker_that_stops_leaves_no_socket_of_the_clients_that_were_there(
+    tmp_path: Path,
+) -> None:
+    before = sockets()
+    for life in range(8):
+        async with asyncio.timeout(20), open_lab(tmp_path / f"{life}") as lab:
+            async with lab.client() as one, lab.client():
+                lab.worker.terminate()
+                with pytest.raises(ConnectionOver):
+                    async for _ in one.news():
+                        pass
+        await asyncio.sleep(0.01)
+        assert sockets() == before
+
+
+class Relay:
     """A port of its own before a server; the server stays while this is cut."""
 
     def __init__(self, port: int) -> None:
@@ -146,7 +162,7 @@ class Wire:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ahead, behind = await asyncio.open_connection("127.0.0.1", self._port)
         self._ends |= {writer, behind}
-        with contextlib.suppress(*(ConnectionError, ExceptionGroup)):
+        with contextlib.suppress(ConnectionError, ExceptionGroup):
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pass(reader, behind))
                 group.create_task(_pass(ahead, writer))
@@ -285,9 +301,9 @@ async def test_a_server_that_is_away_while_a_client_dials_costs_only_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with asyncio.timeout(20), lab_with(Hesitant, tmp_path, monkeypatch) as lab:
-        wire = Wire(int(lab.session.url.rpartition(":")[2]))
-        await wire.mend()
-        session = structs.replace(lab.session, url=f"ws://127.0.0.1:{wire.port}")
+        relay = Relay(int(lab.session.url.rpartition(":")[2]))
+        await relay.mend()
+        session = structs.replace(lab.session, url=f"ws://127.0.0.1:{relay.port}")
 
         async def come() -> str:
             timers = {**REDIAL, Timer.DELAY: 0.1}
@@ -297,8 +313,8 @@ async def test_a_server_that_is_away_while_a_client_dials_costs_only_time(
         async with asyncio.TaskGroup() as group:
             coming = group.create_task(come())
             await Hesitant.offers.get()
-            await wire.cut()  # the answer to this offer finds nobody
+            await relay.cut()  # the answer to this offer finds nobody
             await asyncio.sleep(0.3)
-            await wire.mend()
+            await relay.mend()
             assert await coming == "lab"
-            await wire.cut()
+            await relay.cut()
