@@ -140,12 +140,16 @@ async def test_a_worker_that_stops_leaves_no_socket_of_the_clients_that_were_the
 ) -> None:
     before = sockets()
     for life in range(8):
-        async with asyncio.timeout(20), open_lab(tmp_path / f"{life}") as lab:
-            async with lab.client() as one, lab.client():
-                lab.worker.terminate()
-                with pytest.raises(ConnectionOver):
-                    async for _ in one.news():
-                        pass
+        async with (
+            asyncio.timeout(20),
+            open_lab(tmp_path / f"{life}") as lab,
+            lab.client() as one,
+            lab.client(),
+        ):
+            lab.worker.terminate()
+            with pytest.raises(ConnectionOver):
+                async for _ in one.news():
+                    pass
         await asyncio.sleep(0.01)
         assert sockets() == before
 
