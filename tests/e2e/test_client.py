@@ -142,7 +142,7 @@ async def test_neither_side_leaves_a_socket_though_closing_takes_a_while(
     close = StunProtocol.close
 
     async def slowly(self: StunProtocol) -> None:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
         await close(self)
 
     monkeypatch.setattr(StunProtocol, "close", slowly)
