@@ -270,7 +270,7 @@ class WorkerRefused(Event, frozen=True, kw_only=True):
 
 
 class OutOfStep(Event, frozen=True, kw_only=True):
-    """The other side has more of this session than we ever sent: we have forgotten it."""
+    """One side has less of this session than it had: it has forgotten it."""
 
 
 class OutboxFilled(Event, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
 #: Whom a signaling server believes beside its own tokens.
 TRUSTED = {
-    "jwt-key": "believe JWTs that this key signed (HS256 secret, RSA or Ed25519 PEM); "
+    "jwt-key": "believe JWTs that this key signed (RSA or Ed25519 PEM, or a line hs256:SECRET); "
     '"unchecked" believes any, on loopback only',
     "api-keys": "believe API keys: lines of NAME KEY",
 }

@@ -18,6 +18,7 @@ from fsm_worker.events import (
     LinkNear,
     LinkUp,
     OutboxFilled,
+    OutOfStep,
     RoomEntered,
     RoomLeft,
     Started,
@@ -78,6 +79,10 @@ ROWS = (
     Row("K32", (S.ATTACHED, S.DETACHED), WorkerRefused, (~welcomed,), S.CLOSED,
         (take("code"), take("reason")), (ForgetSession,)),
     Row("K5", (S.ATTACHED, S.DETACHED), WorkerStopping, (), S.CLOSED, (), (ForgetSession,)),
+    Row("K40", (S.ATTACHED,), OutOfStep, (), S.CLOSED,
+        (put("link", ""), put("code", ErrorCode.ABORTED),
+         put("reason", "the worker has forgotten this session: attach again")),
+        (ForgetSession,)),
     Row("K6", (S.ATTACHED, S.DETACHED), OutboxFilled, (), S.CLOSED,
         (put("link", ""),), (ForgetSession,)),
     *(Row(f"K{7 + index}", (S.ATTACHED,), kind, (), None, (), (Deliver,))

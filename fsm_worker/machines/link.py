@@ -138,7 +138,8 @@ SHARED = (
         (put("reason", "the peer has gone silent"),), (ClosePeer,)),
     Row("L35", _UP, FrameRefused, (few_strikes,), None),
     Row("L36", _UP, FrameRefused, (~few_strikes,), S.CLOSING,
-        (put("reason", "too many frames without meaning"),), (Farewell, arm(Timer.CLOSE))),
+        (put("farewell", True), put("reason", "too many frames without meaning")),
+        (Farewell, arm(Timer.CLOSE))),
     Row("L37", _UP, Bye, (), S.CLOSED, (put("farewell", True), put("reason", "the peer left")),
         (ClosePeer,)),
     # ends

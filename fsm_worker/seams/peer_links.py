@@ -301,9 +301,10 @@ class PeerLinks:
 
     def _strike(self, link: str, error: ProtocolError) -> None:
         channels = self._links.get(link)
-        if channels is None:
+        if channels is None or channels.flooded:
             return
         channels.strikes += 1
+        channels.flooded = channels.strikes > MOST_WAITING  # its table has closed it long before
         log.info("! link %s: %s", link, error)
         if self.sessions is not None and self._is_up(link):
             answer = m.Error(code=error.code, message=error.sentence)

@@ -20,6 +20,7 @@ from fsm_worker.facts import JobFacts
 from fsm_worker.machines.world import World
 from fsm_worker.services.log_stream import LogCursor, LogFeed, OffsetRefused
 from protocol import messages as m
+from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, ResultsState
 from protocol.table import MachineName, tag_of
 
@@ -177,10 +178,13 @@ class JobCoordinator:
         except ConnectionError:
             log.debug("- log of %s: the reader has gone; it asks again by offset", job)
         except OffsetRefused as error:
-            self._send(
-                session,
-                m.Error(code=error.code, message=error.sentence, about="log_get", job=job),
-            )
+            self._refuse_log(session, job, error.code, error.sentence)
+        except OSError as error:
+            sentence = f"the log can't be read: {error.strerror}"
+            self._refuse_log(session, job, ErrorCode.INTERNAL, sentence)
+
+    def _refuse_log(self, session: str, job: str, code: ErrorCode, sentence: str) -> None:
+        self._send(session, m.Error(code=code, message=sentence, about="log_get", job=job))
 
     # --- inside ----------------------------------------------------------------------------
 

@@ -62,6 +62,10 @@ log = logging.getLogger(__name__)
 TELEMETRY_EVERY = 5.0
 
 
+#: How the names of the worker's settings begin, in ours and in sleap-rtc's words.
+_OWN = ("FSM_WORKER_", "SLEAP_RTC_", "SLEAP_ROOM_", "SLEAP_SECRET")
+
+
 class JobExecutor:
     """Runs jobs on one slot.
 
@@ -358,6 +362,5 @@ def _processes(pids: Sequence[int]) -> str:
 
 
 def _environ() -> dict[str, str]:
-    """The worker's environment without its own settings: a room's token is nothing for a job."""
-    own = {name for name in os.environ if name.startswith("FSM_WORKER_")}
-    return {name: value for name, value in os.environ.items() if name not in own}
+    """The worker's environment without its own settings: a room's secret is nothing for a job."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}

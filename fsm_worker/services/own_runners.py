@@ -36,6 +36,11 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _SCRIPT: Final = re.compile(r".*\.(py|sh|bash|r|jl|pl|rb|js|mjs|lua|m)", re.IGNORECASE)
 #: Options of Python that change neither what it runs nor whether the next word is its script.
+#: Programs that run what their arguments name.
+_INTERPRETERS: Final = (
+    "python", "pypy", "sh", "bash", "dash", "zsh", "env", "node", "perl", "ruby", "julia",
+    "Rscript", "lua", "octave", "nice", "nohup", "xargs", "timeout", "uv", "conda", "sudo",
+)  # fmt: skip
 _PLAIN: Final = re.compile(r"-[BEOdiqsuv]+")
 _WORKERS: Final = {
     PUBLISH: "the worker sets it",
@@ -86,6 +91,8 @@ def read_runner(name: str, table: object, folder: Path) -> Runner:
         _program(f"{where}.argv", words[0], folder),
         *(_word(f"{where}.argv", word, folder) for word in words[1:]),
     )
+    if args and Path(program[0]).name.startswith(_INTERPRETERS):
+        _refuse_bare_interpreter(f"{where}.argv", program)
     return Runner(
         name,
         program,
@@ -129,9 +136,28 @@ def _program(key: str, word: str, folder: Path) -> str:
 
 
 def _word(key: str, word: str, folder: Path) -> str:
-    if word.startswith("-") or not (word.startswith(("./", "../")) or _SCRIPT.fullmatch(word)):
+    if word.startswith("-"):
         return word
-    return str(_file(key, word, folder))
+    if word.startswith(("./", "../")) or _SCRIPT.fullmatch(word):
+        return str(_file(key, word, folder))
+    mine = folder / word  # what the operator has under this name is meant, and not a package's
+    return os.path.abspath(mine) if _is_there(mine) else word  # noqa: PTH100 - keeps links
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _refuse_bare_interpreter(key: str, program: tuple[str, ...]) -> None:
+    """Client's words after an interpreter alone would name what it runs."""
+    if not any(not word.startswith("-") for word in program[1:]):
+        raise RunnerRefused(
+            f"{key}: with args = true it needs a script of yours after the program: clients "
+            "would name what runs, which is `allow_package_code`"
+        )
 
 
 def _file(key: str, word: str, folder: Path) -> Path:

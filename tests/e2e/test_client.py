@@ -14,7 +14,7 @@ from msgspec import structs
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
 from fsm_worker.client.dialler import Dialler
 from fsm_worker.effects import HandleConnection, MakeOffer
-from fsm_worker.events import RecvOffer, Timer
+from fsm_worker.events import IceFailed, RecvOffer, Timer
 from fsm_worker.identity import Identity
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.signaling_socket import create_room, sign_in
@@ -136,8 +136,9 @@ async def test_a_client_that_is_left_while_it_dials_leaves_no_socket(
     assert left == {turns: set() for turns in left}
 
 
-async def test_neither_side_leaves_a_socket_though_closing_takes_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("side", ["worker", "client"])
+async def test_who_ends_while_a_lost_link_is_being_closed_leaves_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     close = StunProtocol.close
 
@@ -148,7 +149,12 @@ async def test_neither_side_leaves_a_socket_though_closing_takes_a_while(
     monkeypatch.setattr(StunProtocol, "close", slowly)
     before = sockets()
     async with asyncio.timeout(20), open_lab(tmp_path) as lab, lab.client() as client:
-        assert (await client.status()).name == "lab"
+        runtime = lab.worker.runtime if side == "worker" else client._link.runtime
+        (link,) = runtime.world.live(MachineName.LINK)
+        runtime.post(MachineName.LINK, link.subject, IceFailed())
+        await asyncio.sleep(0.1)
+        if side == "worker":
+            lab.worker.terminate()
     await asyncio.sleep(0.01)  # a socket is closed in the loop's next turn
     assert sockets() == before
 

@@ -336,9 +336,7 @@ async def test_a_log_whose_end_overtakes_a_piece_that_was_lost_is_read_to_its_en
         assert reader.text == lines(2)
 
 
-async def test_a_log_goes_on_after_bytes_that_show_nothing_and_ends_with_some(
-    tmp_path: Path,
-) -> None:
+async def test_a_log_goes_on_after_bytes_that_show_nothing(tmp_path: Path) -> None:
     async with asyncio.timeout(10), a_talk(tmp_path) as (_, _, talk, reader):
         talk.say("\r\r\r")  # a progress bar that clears its line
         await asyncio.sleep(0.3)  # so that the worker reads these alone

@@ -35,6 +35,8 @@ CASES = (
     case("K37", "detached attached", e.LinkNear(), STAYS, near=True),
     case("K38", "detached", e.LinkFar(), STAYS, "Timer(redial)", {"near": True}, near=False),
     case("K39", "attached", e.LinkFar(), STAYS, "", {"near": True}, near=False),
+    case("K40", "attached", e.OutOfStep(), "closed", "ForgetSession", HELD, link="",
+         code=ErrorCode.ABORTED, reason=Says("forgotten")),
     # It ends when the worker leaves, can't be reached, or does not want it.
     case("K4", "attached", e.LinkLost(link="l-1", farewell=True), "closed", "ForgetSession",
          HELD, link="", code=ErrorCode.WORKER_LEAVING, reason=Says("left")),

@@ -109,7 +109,7 @@ SHARED = (
     case("L34", "suspect", Timer.LOST, "failed", "ClosePeer", reason=Says("silent")),
     # Two frames without meaning are forgiven.
     case("L35", UP, refused(2), STAYS),
-    case("L36", UP, refused(3), "closing", "Farewell Timer(close)",
+    case("L36", UP, refused(3), "closing", "Farewell Timer(close)", farewell=True,
          reason=Says("without meaning")),
     # Ends: on purpose, replaced, or lost.
     case("L37", UP, received(Bye()), "closed", "ClosePeer", farewell=True, reason=Says("left")),
