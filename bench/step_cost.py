@@ -12,13 +12,14 @@ from fsm_worker.events import FrameArrived, Received
 from fsm_worker.facts import JobFacts, LinkFacts, ResultsFacts, SessionFacts, WorkerFacts
 from fsm_worker.machines.client_link import CLIENT_LINK
 from fsm_worker.machines.client_session import CLIENT_SESSION
+from fsm_worker.machines.coupled_jobs import KEEP_JOBS
 from fsm_worker.machines.engine import Instance, Step, Table
 from fsm_worker.machines.job import JOB
 from fsm_worker.machines.link import LINK
 from fsm_worker.machines.results import RESULTS
 from fsm_worker.machines.routing import route
 from fsm_worker.machines.session import SESSION
-from fsm_worker.machines.world import KEEP_JOBS, THE_WORKER, World
+from fsm_worker.machines.world import THE_WORKER, World
 from fsm_worker.machines.worlds import client_world, worker_world
 from protocol import messages as m
 from protocol.codec import Frame, decode, encode

@@ -258,11 +258,23 @@ class RoomLeft(Event, frozen=True, kw_only=True):
     """There is no signaling server to dial by."""
 
 
+class LinkNear(Event, frozen=True, kw_only=True):
+    """A link of this session has found its path, and is about to prove itself."""
+
+
+class LinkFar(Event, frozen=True, kw_only=True):
+    """There is no such link any more."""
+
+
 class WorkerRefused(Event, frozen=True, kw_only=True):
     """Dialling again is no use (a client): the worker is not there, or does not want us."""
 
     code: ErrorCode
     reason: str
+
+
+class OutOfStep(Event, frozen=True, kw_only=True):
+    """One side has less of this session than it had: it has forgotten it."""
 
 
 class OutboxFilled(Event, frozen=True, kw_only=True):
@@ -437,7 +449,7 @@ class LinkResumed(Event, frozen=True, kw_only=True):
 
 
 class SessionEnded(Event, frozen=True, kw_only=True):
-    """The transfer's session is over."""
+    """The session that a link or a transfer belongs to is over, or is somebody else's."""
 
 
 # --- guest ----------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class SessionFacts(Struct, frozen=True, kw_only=True):
     generation: int = 0  # of that link
     peer: str = ""
     dialled: int = 0  # the newest generation that was dialled (a client)
+    near: bool = False  # a link is about to prove itself (a client)
     in_room: bool = False  # the signaling server carries our offers (a client)
     welcomed: bool = False  # the worker has let us in at least once (a client)
     code: str = ""  # why it was closed (a client)

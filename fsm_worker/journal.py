@@ -152,26 +152,27 @@ class Journal:
         return database
 
     def _write(self) -> None:
-        with contextlib.closing(self._connect()) as database:
-            while (first := self._queue.get()) is not None:
-                batch = [first]
-                ended = False
-                while not self._queue.empty():
-                    more = self._queue.get()
-                    if more is None:
-                        ended = True
-                        break
-                    batch.append(more)
-                try:
-                    with database:
-                        for records, _ in batch:
-                            database.executemany(_INSERT, records)
-                except sqlite3.Error as error:
-                    _tell(batch, JournalBroken(f"{self.path} can't be written: {error}"))
-                else:
-                    _tell(batch, None)
-                if ended:
-                    return
+        database: sqlite3.Connection | None = None
+        ended = False
+        while not ended and (first := self._queue.get()) is not None:
+            batch = [first]
+            while not self._queue.empty():
+                more = self._queue.get()
+                if more is None:
+                    ended = True
+                    break
+                batch.append(more)
+            try:
+                database = database or self._connect()
+                with database:
+                    for records, _ in batch:
+                        database.executemany(_INSERT, records)
+            except Exception as error:  # whatever it is, whoever waits must hear of it
+                _tell(batch, JournalBroken(f"{self.path} can't be written: {error}"))
+            else:
+                _tell(batch, None)
+        if database is not None:
+            database.close()
 
 
 def _tell(batch: "list[Batch]", error: JournalBroken | None) -> None:

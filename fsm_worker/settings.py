@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fsm_worker.events import Timer
 from fsm_worker.folders import state_folder
+from fsm_worker.services.declared import Declared
 from fsm_worker.services.recipe import Runner
 from protocol.proof import SessionString
 
@@ -22,6 +23,7 @@ class WorkerSettings:
         ice_servers: STUN and TURN URLs; none gathers host candidates only.
         sleap_nn: the `sleap-nn` program; None takes the one on the PATH, if there is one.
         runners: the operator's own, by the words that ask for them; beside the built-in ones.
+        declared: what the operator says of the machine; it stands over what the driver says.
         timers: seconds by timer, instead of the defaults.
         allow_sleap_rtc: clients of sleap-rtc may come in. They have no key: whoever is in the room
             may run the packages that this worker runs, unless there is a secret.
@@ -37,6 +39,7 @@ class WorkerSettings:
     ice_servers: tuple[str, ...] = ()
     sleap_nn: Path | None = None
     runners: Mapping[tuple[str, ...], Runner] = field(default_factory=dict)
+    declared: Declared = field(default_factory=Declared)
     timers: Mapping[Timer, float] = field(default_factory=dict)
     allow_sleap_rtc: bool = False
     sleap_rtc_secret: str = field(default="", repr=False)

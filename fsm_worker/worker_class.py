@@ -32,6 +32,7 @@ from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from fsm_worker.machines.worlds import at_rest, worker_world
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.channels import fingerprint
+from fsm_worker.seams.gathering import gathered
 from fsm_worker.seams.guests import Guests
 from fsm_worker.seams.loopback import allow_loopback
 from fsm_worker.seams.peer_links import PeerLinks
@@ -103,7 +104,7 @@ class RTCWorkerClient:
         self.sessions = Sessions(self.world, emit, self.links.write, name=self.settings.name)
         self.links.sessions = self.sessions
         self.capabilities = WorkerCapabilities(
-            gpu_id, emit=emit, disk=state,
+            gpu_id, emit=emit, disk=state, declared=self.settings.declared,
             runners=tuple(sorted({runner.name for runner in runners.values()})),
         )  # fmt: skip
         self.progress_reporter = ProgressReporter(emit=emit, deliver=self._tell_owner)
@@ -242,15 +243,10 @@ class RTCWorkerClient:
         pc.on("iceconnectionstatechange", lambda: self.on_iceconnectionstatechange(link))
         pc.on("connectionstatechange", lambda: self.on_iceconnectionstatechange(link))
         await pc.setRemoteDescription(RTCSessionDescription(sdp=event.sdp, type="offer"))
-        await pc.setLocalDescription(await pc.createAnswer())
+        sdp = await gathered(pc, await pc.createAnswer())
         self.runtime.post(MachineName.LINK, link, SentAnswer())
         self.signaling.send(
-            Answer(
-                sender=self._peer_id,
-                target=event.peer,
-                sdp=pc.localDescription.sdp,
-                link=event.about,
-            )
+            Answer(sender=self._peer_id, target=event.peer, sdp=sdp, link=event.about)
         )
 
     def on_datachannel(self, link: str, channel: RTCDataChannel) -> None:

@@ -135,6 +135,9 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     disk_free_mb: int = 0  # MiB where jobs are kept
     hostname: str = ""
     platform: str = ""
+    gpu: str = ""  # UUID of the GPU that jobs get; empty without one
+    declared: tuple[str, ...] = ()  # fields that the operator set by hand, over what was measured
+    tags: tuple[str, ...] = ()  # the operator's own words
 
 
 class WorkerGet(Message, frozen=True, kw_only=True, tag="worker_get"):

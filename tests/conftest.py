@@ -8,7 +8,7 @@ import pytest
 from tests.row_coverage import fired, journals, report
 
 #: Told to every process that a test starts, so that two runs on one machine can tell them apart.
-RUN = "FSM_WORKER_TEST_RUN"
+RUN = "TEST_RUN_OF_FSM_WORKER"
 os.environ[RUN] = str(os.getpid())
 
 _TEMPORARY = pytest.StashKey[Path]()

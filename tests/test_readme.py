@@ -119,8 +119,8 @@ def test_every_make_target_that_is_named_exists() -> None:
 def _commands(page: Path) -> Iterator[list[str]]:
     """The arguments of each `python -m fsm_worker`, in blocks and in sentences."""
     text = _text(page)
-    shown = re.findall(r"^(?:\$ )?python -m fsm_worker\b(.*)$", text, re.MULTILINE)
-    for arguments in (*shown, *re.findall(r"`python -m fsm_worker\b([^`]*)`", text)):
+    shown = re.findall(r"^(?:\$ )?python -m fsm_worker(?![.\w])(.*)$", text, re.MULTILINE)
+    for arguments in (*shown, *re.findall(r"`python -m fsm_worker(?![.\w])([^`]*)`", text)):
         words = shlex.split(arguments, comments=True)
         # as `main` does it
         yield words if words and not words[0].startswith("-") else ["worker", *words]

@@ -144,16 +144,23 @@ def test_what_is_acknowledged_is_not_sent_again(worker) -> None:
     assert worker.written() == [(3, snapshot("c"))]
 
 
-@pytest.mark.parametrize("by_resume", [False, True])
-def test_a_number_above_what_was_ever_sent_acknowledges_nothing(worker, by_resume) -> None:
+def test_a_number_above_what_was_ever_sent_acknowledges_nothing(worker) -> None:
     worker.begin()
     worker.sessions.send(S, snapshot())
     worker.written()
-    if not by_resume:
-        worker.sessions.acknowledged(S, 2)
+    worker.sessions.acknowledged(S, 2)
     worker.sessions.acknowledged("s-2", 1)  # nor does one of a session that is not there
-    worker.resume(2 if by_resume else 0)
+    worker.resume(0)
     assert worker.written() == [(1, snapshot())]
+
+
+def test_a_client_that_has_more_than_was_ever_sent_is_of_a_session_that_we_forgot(worker) -> None:
+    worker.begin()
+    worker.sessions.send(S, snapshot())
+    worker.written()
+    worker.resume(2)
+    assert worker.written() == []
+    assert worker.emitted[-1] == (MachineName.SESSION, S, ev.OutOfStep())
 
 
 # --- links come and go ------------------------------------------------------------------------

@@ -12,14 +12,24 @@ import platformdirs
 
 from fsm_worker.cli.addresses import parse_listen, parse_signaling, parse_stun
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
+from fsm_worker.cli.tables import HIDDEN, TABLES, Tables, as_toml, read_tables
+from fsm_worker.services.declared import Declared
+from fsm_worker.services.package_code import package_code
+from fsm_worker.services.recipe import Runner
 
-_HIDDEN = "(hidden)"
+_SWITCH = {"on": "on", "true": "on", "off": "off", "false": "off"}
 
 
 def _gpu(text: str) -> str:
     if not text.isdecimal() or int(text) > 1023:
         raise ValueError(f"{text[:40]!r} is no number of a GPU: write 0, 1, …")
     return text
+
+
+def _switch(text: str) -> str:
+    if text not in _SWITCH:
+        raise ValueError(f"{text[:40]!r} is neither on nor off")
+    return _SWITCH[text]
 
 
 def _text(text: str) -> str:
@@ -76,6 +86,8 @@ KEYS = (
         _kept(parse_signaling)),
     Key("listen", "ADDR:PORT", "where its own signaling server listens (127.0.0.1:0)",
         _kept(parse_listen), lambda: "127.0.0.1:0"),
+    Key("jwt_key", "FILE|unchecked", "JWTs that its own signaling server believes (none)"),
+    Key("api_keys", "FILE", "API keys that its own signaling server believes (none)"),
     Key("room", "ID", "room to join on that server (makes one)"),
     Key("token", "TOKEN", "of that room", secret=True),
     Key("name", "NAME", "of this worker, for people (this machine's)",
@@ -86,6 +98,9 @@ KEYS = (
     Key("sleap_nn", "PATH", "the sleap-nn program (the one on the PATH)"),
     Key("stun", "URL|off", "STUN server (used only where signaling is on another machine)",
         parse_stun),
+    Key("allow_package_code", "on|off",
+        "run `python FILE.py` of a package: clients run what they like then, as you (off)",
+        _switch, lambda: "off"),
 )  # fmt: skip
 _BY_NAME = {key.name: key for key in KEYS}
 
@@ -103,36 +118,49 @@ class Config:
 
     Args:
         values: by name; made by `load`.
+        tables: of the file.
     """
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
+    def __init__(self, values: Mapping[str, Value], tables: Tables) -> None:
         self._values = dict(values)
+        self._tables = tables
 
     def __getitem__(self, name: str) -> str:
         """The value; empty where it is not set."""
         return self._values[name].text
 
+    @property
+    def runners(self) -> dict[tuple[str, ...], Runner]:
+        """The runners that this worker has beside the built-in ones, by the words that ask."""
+        own = {(name,): runner for name, runner in self._tables.runners.items()}
+        return own | (package_code() if self["allow_package_code"] == "on" else {})
+
+    @property
+    def declared(self) -> Declared:
+        """What the operator says of the machine."""
+        return self._tables.declared
+
     def lines(self) -> list[str]:
-        """Each setting as a line of `worker.toml`, with its origin behind it."""
+        """All as lines of `worker.toml`, with their origins behind them."""
         shown = []
         for key in KEYS:
             value = self._values[key.name]
-            text = _HIDDEN if key.secret and value.text else value.text
-            quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-            line = f"{key.name} = {quoted}" if text else f"# {key.name} is not set"
+            text = HIDDEN if key.secret and value.text else value.text
+            line = f"{key.name} = {as_toml(text)}" if text else f"# {key.name} is not set"
             shown.append(f"{line:<50} # {value.origin}")
-        return shown
+        return shown + self._tables.lines()
 
-    def objects(self) -> list[dict[str, str]]:
+    def objects(self) -> list[dict[str, object]]:
         """The same for programs."""
-        return [
+        settings: list[dict[str, object]] = [
             {
                 "name": key.name,
-                "value": _HIDDEN if key.secret and self[key.name] else self[key.name],
+                "value": HIDDEN if key.secret and self[key.name] else self[key.name],
                 "origin": self._values[key.name].origin,
             }
             for key in KEYS
         ]
+        return settings + self._tables.objects()
 
 
 def load(
@@ -152,7 +180,8 @@ def load(
         CommandFailed: a value or the file can't be used.
     """
     path = file or _usual_file(flags, environ)
-    from_file = _read(path, required=file is not None)
+    found = _read(path, required=file is not None)
+    from_file = _settings(found, path)
     values = {}
     for key in KEYS:
         flag, variable = flags.get(key.name), environ.get(key.variable)
@@ -170,7 +199,7 @@ def load(
         except ValueError as error:
             where = f"{origin}: {key.name}" if origin == str(path) else origin
             raise CommandFailed(ExitCode.USAGE, f"{where}: {error}") from None
-    config = Config(values)
+    config = Config(values, read_tables(found, path))
     if bool(config["room"]) != bool(config["token"]):
         raise CommandFailed(ExitCode.USAGE, "a room and its token belong together: give both")
     if config["room"] and not config["signaling"]:
@@ -191,10 +220,10 @@ def _usual_file(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> 
     return folder / "worker.toml"
 
 
-def _read(path: Path, *, required: bool) -> dict[str, str]:
+def _read(path: Path, *, required: bool) -> dict[str, object]:
     try:
         with path.open("rb") as file:
-            found = tomllib.load(file)
+            return tomllib.load(file)
     except FileNotFoundError:
         if required:
             raise CommandFailed(ExitCode.USAGE, f"{path} is not there: check --config") from None
@@ -203,15 +232,24 @@ def _read(path: Path, *, required: bool) -> dict[str, str]:
         raise CommandFailed(ExitCode.USAGE, f"{path} is no TOML: {error}") from None
     except OSError as error:
         raise CommandFailed(ExitCode.USAGE, f"{path}: {error.strerror}") from None
+
+
+def _settings(found: Mapping[str, object], path: Path) -> dict[str, str]:
+    """What stands outside the tables, as texts."""
     values = {}
     for name, value in found.items():
+        if name in TABLES:
+            continue
         if name not in _BY_NAME:
-            near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0)[0]
+            near = difflib.get_close_matches(name, (*_BY_NAME, *TABLES), n=1, cutoff=0)[0]
             raise CommandFailed(
                 ExitCode.USAGE,
                 f"{path}: there is no setting {name[:100]!r}; did you mean {near!r}?",
             )
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if isinstance(value, bool) and _BY_NAME[name].check is _switch:
+            values[name] = "on" if value else "off"
+        elif isinstance(value, bool) or not isinstance(value, str | int):
             raise CommandFailed(ExitCode.USAGE, f"{path}: {name} must be a text or a number")
-        values[name] = str(value)
+        else:
+            values[name] = str(value)
     return values

@@ -23,6 +23,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(ExitCode.USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
+#: Whom a signaling server believes beside its own tokens.
+TRUSTED = {
+    "jwt-key": "believe JWTs that this key signed (RSA or Ed25519 PEM, or a line hs256:SECRET); "
+    '"unchecked" believes any, on loopback only',
+    "api-keys": "believe API keys: lines of NAME KEY",
+}
+
+
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
     """A type for argparse that keeps the sentence of a ValueError."""
 
@@ -108,6 +116,8 @@ def _signal(commands: "Commands") -> None:
         metavar="ADDR:PORT",
         help="where (127.0.0.1:8080)",
     )
+    for flag, about in TRUSTED.items():
+        parser.add_argument(f"--{flag}", default="", metavar="FILE", help=about)
 
 
 def _client(parser: Parser) -> None:

@@ -19,6 +19,7 @@ from fsm_worker.cli.config import KEYS, Config, load
 from fsm_worker.cli.console import Console
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
 from fsm_worker.cli.parsers import PROG
+from fsm_worker.cli.trusting import trust_of
 from fsm_worker.machines.world import THE_SERVER
 from fsm_worker.seams.signaling_socket import SignalingUnreachable
 from fsm_worker.services.nvml import GpuDriverFailed
@@ -73,7 +74,8 @@ async def _signaling(config: Config) -> AsyncIterator[Server]:
         return
     listen = parse_listen(config["listen"])
     try:
-        async with SignalingServer(listen.host, listen.port) as own:
+        trust = trust_of(config["jwt_key"], config["api_keys"])
+        async with SignalingServer(listen.host, listen.port, trust=trust) as own:
             yield parse_signaling(own.ws_url)
     except CannotListen as error:
         raise CommandFailed(ExitCode.USAGE, str(error)) from error
@@ -101,6 +103,8 @@ class _Worker(RTCWorkerClient):
                 public_url=str(public),
                 ice_servers=ice_servers(config["stun"], public.host),
                 sleap_nn=Path(config["sleap_nn"]).expanduser() if config["sleap_nn"] else None,
+                runners=config.runners,
+                declared=config.declared,
                 say=console.say,
                 ready=self._ready,
             ),

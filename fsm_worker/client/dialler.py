@@ -14,6 +14,7 @@ from fsm_worker.effects import AcceptAnswer, ClosePeer, KeepIceAlive, MakeOffer
 from fsm_worker.events import RecvAnswer
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.channels import fingerprint
+from fsm_worker.seams.gathering import gathered
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.readiness import readiness
 from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL
@@ -57,8 +58,7 @@ class Dialler:
         pc.on("connectionstatechange", lambda: self._changed(link))
         for label in (CONTROL_LABEL, LOG_LABEL, BULK_LABEL):
             self._links.attach(link, pc.createDataChannel(label, protocol=NATIVE_SUBPROTOCOL))
-        await pc.setLocalDescription(await pc.createOffer())
-        self._send_offer(link, pc.localDescription.sdp)
+        self._send_offer(link, await gathered(pc, await pc.createOffer()))
 
     async def accept_answer(self, effect: AcceptAnswer) -> None:
         """Gives the peer connection the worker's answer."""

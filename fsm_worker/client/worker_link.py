@@ -154,6 +154,7 @@ class WorkerLink:
                 ended = error
             finally:
                 runner.cancel()
+                await asyncio.wait({runner})  # what it dials is there to be closed then
                 await self._dialler.close()
                 await self.files.close()
         if ended is not None:

@@ -13,9 +13,12 @@ Laws:
 from fsm_worker.effects import Deliver, Dial, ForgetSession, HoldOutbox, SendResume, arm
 from fsm_worker.events import (
     EffectFailed,
+    LinkFar,
     LinkLost,
+    LinkNear,
     LinkUp,
     OutboxFilled,
+    OutOfStep,
     RoomEntered,
     RoomLeft,
     Started,
@@ -35,6 +38,7 @@ S = SessionState
 farewell = Guard("farewell", lambda _facts, event: event.farewell)
 
 welcomed = Guard("welcomed", lambda facts, _event: facts.welcomed)
+near = Guard("near", lambda facts, _event: facts.near)
 in_room = Guard("in_room", lambda facts, _event: facts.in_room)
 
 #: Everything that the message table addresses to a client's session, but the welcome.
@@ -65,13 +69,20 @@ ROWS = (
     Row("K4", (S.ATTACHED,), LinkLost, (farewell,), S.CLOSED,
         (put("link", ""), put("code", ErrorCode.WORKER_LEAVING),
          put("reason", "the worker has left")), (ForgetSession,)),
-    Row("K30", (S.DETACHED,), Timer.REDIAL, (in_room,), None, (_dial,), _AGAIN),
+    Row("K30", (S.DETACHED,), Timer.REDIAL, (in_room, ~near), None, (_dial,), _AGAIN),
+    Row("K37", (S.DETACHED, S.ATTACHED), LinkNear, (), None, (put("near", True),)),
+    Row("K38", (S.DETACHED,), LinkFar, (), None, (put("near", False),), (arm(Timer.REDIAL),)),
+    Row("K39", (S.ATTACHED,), LinkFar, (), None, (put("near", False),)),
     Row("K31", (S.DETACHED,), Timer.SESSION, (), S.CLOSED,
         (put("code", ErrorCode.ABORTED), put("reason", "the worker can't be reached")),
         (ForgetSession,)),
     Row("K32", (S.ATTACHED, S.DETACHED), WorkerRefused, (~welcomed,), S.CLOSED,
         (take("code"), take("reason")), (ForgetSession,)),
     Row("K5", (S.ATTACHED, S.DETACHED), WorkerStopping, (), S.CLOSED, (), (ForgetSession,)),
+    Row("K40", (S.ATTACHED,), OutOfStep, (), S.CLOSED,
+        (put("link", ""), put("code", ErrorCode.ABORTED),
+         put("reason", "the worker has forgotten this session: attach again")),
+        (ForgetSession,)),
     Row("K6", (S.ATTACHED, S.DETACHED), OutboxFilled, (), S.CLOSED,
         (put("link", ""),), (ForgetSession,)),
     *(Row(f"K{7 + index}", (S.ATTACHED,), kind, (), None, (), (Deliver,))
@@ -83,8 +94,9 @@ IGNORED = (
     Ignored((S.DETACHED,), (LinkLost,), "a late callback of an old link"),
     Ignored((S.DETACHED, S.ATTACHED, S.CLOSED), (WorkerRefused,),
             "it was ours once and may come back"),
-    Ignored((S.DETACHED,), (Timer.REDIAL,), "entering the room dials"),
-    Ignored((S.CLOSED,), (LinkUp, LinkLost, OutboxFilled, WorkerStopping, RoomEntered, RoomLeft),
+    Ignored((S.DETACHED,), (Timer.REDIAL,), "entering the room dials, or a link is near"),
+    Ignored((S.CLOSED,), (LinkUp, LinkLost, LinkNear, LinkFar, RoomEntered, RoomLeft,
+                          OutboxFilled, WorkerStopping),
             "it is over"),
     Ignored((S.ATTACHED, S.DETACHED, S.CLOSED), (EffectFailed,),
             "what could not be sent is in the outbox"),

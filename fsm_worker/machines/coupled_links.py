@@ -8,7 +8,9 @@ from fsm_worker.events import (
     GuestCame,
     GuestLeft,
     LinkCut,
+    LinkFar,
     LinkLost,
+    LinkNear,
     LinkResumed,
     LinkUp,
     RoomEntered,
@@ -34,6 +36,8 @@ from protocol.table import MachineName
 M, W = MachineName, WorkerState
 #: Sessions of one key: a client that is killed over and over leaves one each time.
 KEEP_SESSIONS = 16
+_NEAR = (LinkState.SECURING, LinkState.AUTHENTICATING)
+_MAKING = (LinkState.NEGOTIATING, LinkState.CHECKING, *_NEAR)
 _LINK_OVER = (LinkState.CLOSING, LinkState.CLOSED, LinkState.FAILED, LinkState.REJECTED)
 
 
@@ -83,6 +87,8 @@ def links_carry_sessions(world: World) -> Iterator[Forced]:
                     link=link.subject, generation=facts.generation, key=facts.key, peer=facts.peer
                 ),
             )
+        elif session.final or session.facts.key not in {"", facts.key}:
+            yield Forced(M.LINK, link.subject, SessionEnded())
         else:
             yield Forced(M.LINK, link.subject, Superseded())
 
@@ -121,6 +127,22 @@ def files_follow_sessions(world: World) -> Iterator[Forced]:
                 )
             ):
                 yield Forced(name, file.subject, LinkResumed(link=session.facts.link))
+
+
+def links_are_too_many(world: World) -> Iterator[Forced]:
+    """A client that has its link gives up the others that it dialled: they would only take over."""
+    for link in world.live(M.LINK):
+        session = world.get(M.SESSION, link.facts.session)
+        if link.state in _MAKING and session is not None and session.state is SessionState.ATTACHED:
+            yield Forced(M.LINK, link.subject, Superseded())
+
+
+def links_come_near(world: World) -> Iterator[Forced]:
+    """A client's session knows whether a link is about to prove itself."""
+    near = any(link.state in _NEAR for link in world.moving(M.LINK))
+    for session in world.live(M.SESSION):
+        if session.facts.near is not near:
+            yield Forced(M.SESSION, session.subject, LinkNear() if near else LinkFar())
 
 
 def room_comes_and_goes(world: World) -> Iterator[Forced]:

@@ -24,7 +24,9 @@ from fsm_worker.machines.coupled_links import (
     files_follow_sessions,
     guests_come_and_go,
     links_are_lost,
+    links_are_too_many,
     links_carry_sessions,
+    links_come_near,
     nobody_can_come,
     room_comes_and_goes,
     room_is_refused,
@@ -35,7 +37,7 @@ from fsm_worker.machines.world import Coupling
 
 _LINKS = Coupling(
     "C1", "a proved link that its session does not hold",
-    "session: link_up, if its key and generation allow; else link: superseded",
+    "session: link_up, if its key and generation allow; else link: superseded, session_ended",
     links_carry_sessions,
 )  # fmt: skip
 _LOST = Coupling(
@@ -52,6 +54,10 @@ CLIENT_COUPLINGS: tuple[Coupling, ...] = (
     _FILES,
     Coupling("C20", "a client came into the room, or has no server any more",
              "session: room_entered, room_left", room_comes_and_goes),
+    Coupling("C22", "a link of a client is about to prove itself, or is not any more",
+             "session: link_near, link_far", links_come_near),
+    Coupling("C23", "a client's session has a link, and others are being made",
+             "link (those): superseded", links_are_too_many),
     Coupling("C21", "the server does not let a client in that no worker has welcomed",
              "session: worker_refused", room_is_refused),
 )  # fmt: skip
@@ -92,6 +98,6 @@ WORKER_COUPLINGS: tuple[Coupling, ...] = (
              "job (the oldest of the owner of most): crowded", too_many_jobs),
     Coupling("C19", "more sessions of one key than are kept",
              "session (its oldest detached): crowded", too_many_sessions),
-    Coupling("C22", "a link of another dialect is up, or over", "guest: guest_came, guest_left",
+    Coupling("C24", "a link of another dialect is up, or over", "guest: guest_came, guest_left",
              guests_come_and_go),
 )  # fmt: skip

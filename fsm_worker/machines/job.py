@@ -114,6 +114,7 @@ last_input = Guard(
 gpu_free = Guard("gpu_free", lambda _facts, event: event.gpu_free)
 exit_ok = Guard("exit_ok", lambda _facts, event: event.ok)
 out_of_memory = Guard("out_of_memory", lambda _facts, event: event.out_of_memory)
+start_failed = failure_of(StartStage)
 more_stages = Guard("more_stages", lambda facts, _event: facts.stage + 1 < facts.stages)
 more_steps = Guard("more_steps", lambda facts, _event: facts.step + 1 < len(STOP_STEPS))
 throw_away = Guard("throw_away", lambda facts, _event: facts.why in {Why.CANCEL, Why.WORKER})
@@ -251,7 +252,7 @@ ROWS = (
         (_ends(O.OUT_OF_MEMORY), _problem(E.EXITED)), _COLLECT),
     Row("J34", (S.RUNNING,), ProcessExited, (~exit_ok, ~out_of_memory), S.COLLECTING,
         (_ends(O.FAILED), _problem(E.EXITED)), _COLLECT),
-    Row("J35", (S.RUNNING,), EffectFailed, (failure_of(StartStage),), S.COLLECTING,
+    Row("J35", (S.RUNNING,), EffectFailed, (start_failed,), S.COLLECTING,
         (_ends(O.FAILED), _problem(E.SETUP_FAILED)), _COLLECT),
     Row("J36", (S.RUNNING,), Stop, (), S.STOPPING, (put("why", Why.STOP), put("step", 0)), _STOP),
     Row("J37", (S.RUNNING,), Timer.WALL, (), S.STOPPING,
@@ -280,6 +281,15 @@ ROWS = (
     Row("J48", (S.KILLING,), Timer.UNKILLABLE, (), S.DONE,
         (_by_why, _problem(E.UNKILLABLE, "a process does not die: the worker looks after it")),
         _DONE),
+    # what was asked to end had not begun
+    Row("J63", (S.STOPPING,), EffectFailed, (start_failed,), S.COLLECTING,
+        (_by_why,), _COLLECT),
+    Row("J64", (S.CANCELLING,), EffectFailed, (start_failed,), S.COLLECTING,
+        (_by_why,), _DISCARD),
+    Row("J65", (S.KILLING,), EffectFailed, (start_failed, ~throw_away), S.COLLECTING,
+        (_by_why,), _COLLECT),
+    Row("J66", (S.KILLING,), EffectFailed, (start_failed, throw_away), S.COLLECTING,
+        (_by_why,), _DISCARD),
     # collecting
     Row("J49", (S.COLLECTING,), Collected, (), S.DONE, (take("results"),), _DONE),
     Row("J50", (S.COLLECTING,), CollectFailed, (), S.DONE, (_problem(E.RESULTS_PARTIAL),), _DONE),

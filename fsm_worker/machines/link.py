@@ -43,6 +43,7 @@ from fsm_worker.events import (
     ProofChecked,
     RecvOffer,
     SentAnswer,
+    SessionEnded,
     Superseded,
     Timer,
     WorkerStopping,
@@ -106,15 +107,15 @@ ANSWERING = (
     Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common), None,
         (put("greeted", True), take("key"), take("session"), take("generation")), (SendProof,)),
     # a client of sleap-rtc, where the operator allows it
-    Row("L53", (S.CHECKING, S.SECURING), ControlOpened, (~native, foreign_allowed, ~secret), S.UP,
+    Row("L54", (S.CHECKING, S.SECURING), ControlOpened, (~native, foreign_allowed, ~secret), S.UP,
         _GUEST, _ALIVE),
-    Row("L54", (S.CHECKING, S.SECURING), ControlOpened, (~native, foreign_allowed, secret),
+    Row("L55", (S.CHECKING, S.SECURING), ControlOpened, (~native, foreign_allowed, secret),
         S.AUTHENTICATING, _GUEST, (SendChallenge, arm(Timer.AUTH))),
-    Row("L55", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, foreign), S.UP,
+    Row("L56", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, foreign), S.UP,
         (), (AdmitGuest, *_ALIVE)),
-    Row("L56", (S.AUTHENTICATING,), ProofChecked, (~proved, foreign), S.CLOSING,
+    Row("L57", (S.AUTHENTICATING,), ProofChecked, (~proved, foreign), S.CLOSING,
         (take("reason"),), _TURN_AWAY),
-    Row("L57", (S.AUTHENTICATING,), Timer.AUTH, (foreign,), S.CLOSING,
+    Row("L58", (S.AUTHENTICATING,), Timer.AUTH, (foreign,), S.CLOSING,
         (put("reason", "the peer did not prove the room secret in time"),), _TURN_AWAY),
 )  # fmt: skip
 
@@ -170,12 +171,17 @@ SHARED = (
         (put("reason", "the peer has gone silent"),), (ClosePeer,)),
     Row("L35", _UP, FrameRefused, (few_strikes,), None),
     Row("L36", _UP, FrameRefused, (~few_strikes,), S.CLOSING,
-        (put("reason", "too many frames without meaning"),), (Farewell, arm(Timer.CLOSE))),
+        (put("farewell", True), put("reason", "too many frames without meaning")),
+        (Farewell, arm(Timer.CLOSE))),
     Row("L37", _UP, Bye, (), S.CLOSED, (put("farewell", True), put("reason", "the peer left")),
         (ClosePeer,)),
     # ends
-    Row("L38", (*_PRE, *_UP), Superseded, (), S.CLOSING,
-        (put("reason", "a newer link took over"),), (Farewell, arm(Timer.CLOSE))),
+    # no farewell: the peer would take it for the end of the session, which goes on
+    Row("L38", (*_PRE, *_UP), Superseded, (), S.CLOSED,
+        (put("reason", "a newer link took over"),), (ClosePeer,)),
+    Row("L53", (*_PRE, *_UP), SessionEnded, (), S.CLOSING,
+        (put("farewell", True), put("reason", "this session is over, or somebody else's")),
+        (Farewell, arm(Timer.CLOSE))),
     Row("L39", (*_PRE, *_UP), WorkerStopping, (), S.CLOSING,
         (put("farewell", True), put("reason", "this side leaves")), (Farewell, arm(Timer.CLOSE))),
     Row("L40", (S.CLOSING,), Flushed, (), S.CLOSED, (), (ClosePeer,)),
@@ -209,7 +215,7 @@ IGNORED = (
     Ignored(OVER, (FrameArrived, FrameRefused, Hello, Proof, Ping, Pong, Ack, Bye),
             "the peer had not yet heard that it is over"),
     Ignored((S.SECURING, S.AUTHENTICATING, *_UP), (IceCompleted,), "ICE repeats itself"),
-    Ignored(OVER, (Superseded, WorkerStopping), "it is over"),
+    Ignored(OVER, (Superseded, SessionEnded, WorkerStopping), "it is over"),
 )  # fmt: skip
 
 _LATE_ANSWER = Ignored(OVER, (SentAnswer,), "the offer's link is over")

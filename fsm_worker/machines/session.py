@@ -24,6 +24,7 @@ from fsm_worker.events import (
     LinkLost,
     LinkUp,
     OutboxFilled,
+    OutOfStep,
     Timer,
     WorkerStopping,
 )
@@ -53,6 +54,7 @@ ROWS = (
     Row("N6", (S.ATTACHED, S.DETACHED), WorkerStopping, (), S.CLOSED, (), (ForgetSession,)),
     Row("N11", (S.ATTACHED, S.DETACHED), OutboxFilled, (), S.CLOSED,
         (put("link", ""),), (ForgetSession,)),
+    Row("N13", (S.ATTACHED,), OutOfStep, (), S.CLOSED, (put("link", ""),), (ForgetSession,)),
     Row("N12", (S.DETACHED,), Crowded, (), S.CLOSED, (), (ForgetSession,)),
     # what a client may ask for
     Row("N7", (S.ATTACHED,), Resume, (), None, (), (Replay,)),

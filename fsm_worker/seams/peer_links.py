@@ -266,8 +266,7 @@ class PeerLinks:
         try:
             event = guest.hear(data)
         except ProtocolError as error:
-            event = GuestRefused(reason=error.sentence)
-            self._count(link, error)
+            event = GuestRefused(reason=error.sentence) if self._count(link, error) else None
         if self._is_up(link):
             self._alive(link)
         if event is not None:
@@ -303,18 +302,20 @@ class PeerLinks:
         return frame
 
     def _strike(self, link: str, error: ProtocolError) -> None:
-        if self.sessions is not None and self._is_up(link):
+        if self._count(link, error) and self.sessions is not None and self._is_up(link):
             answer = m.Error(code=error.code, message=error.sentence)
             self.sessions.send(self._session_of(link), answer)
-        self._count(link, error)
 
-    def _count(self, link: str, error: ProtocolError) -> None:
+    def _count(self, link: str, error: ProtocolError) -> bool:
         channels = self._links.get(link)
-        if channels is not None:
-            channels.strikes += 1
-            log.info("! link %s: %s", link, error)
-            refused = FrameRefused(code=error.code, strikes=channels.strikes)
-            self._post_frame(link, lambda: refused)
+        if channels is None or channels.flooded:
+            return False
+        channels.strikes += 1
+        channels.flooded = channels.strikes > MOST_WAITING  # its table has closed it long before
+        log.info("! link %s: %s", link, error)
+        refused = FrameRefused(code=error.code, strikes=channels.strikes)
+        self._post_frame(link, lambda: refused)
+        return True
 
     # --- effects ---------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from fsm_worker.effects import (
     SendResume,
     SendWelcome,
 )
-from fsm_worker.events import DialRequested, OutboxFilled, Received
+from fsm_worker.events import DialRequested, OutboxFilled, OutOfStep, Received
 from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.machines.routing import objection, route
 from fsm_worker.machines.world import World
@@ -57,6 +57,8 @@ class Lane(Struct):
 
     received: int = 0  # highest number from the other side
     sent: int = 0  # highest number given out
+    acked: int = 0  # highest number that the other side has said it has
+    full: bool = False  # it ends for that
     ready: bool = False  # both sides know what the other has; until then all is held
     outbox: dict[int, tuple[m.Message, int]] = {}  # by number: a message, and its bytes
     waiting: int = 0  # bytes in the outbox
@@ -105,6 +107,7 @@ class Sessions:
         """The other side has everything up to `number`."""
         lane = self._lanes.get(session)
         if lane is not None and number <= lane.sent:
+            lane.acked = max(lane.acked, number)
             for seq in [seq for seq in lane.outbox if seq <= number]:
                 lane.waiting -= lane.outbox.pop(seq)[1]
 
@@ -123,10 +126,13 @@ class Sessions:
         # before it is promised, and as long as it can become when it is sent again
         size = len(encode(Frame(seq=_WIDEST, ack=_WIDEST, msg=message)))
         if again is Again.ALL:
+            if lane.full:
+                return
             lane.sent += 1
             lane.outbox[lane.sent] = message, size
             lane.waiting += size
             if lane.waiting > OUTBOX:
+                lane.full = True
                 self._emit(MachineName.SESSION, session, OutboxFilled())
             self._write(session, lane, lane.sent, message)
         elif again is Again.NEWEST:
@@ -203,15 +209,23 @@ class Sessions:
 
     def replay(self, effect: Replay) -> None:
         """The client has told what it has: the rest goes out again."""
-        if isinstance(effect.event, Received):
-            self._resume(effect.subject, effect.event.message.received)
+        if not isinstance(effect.event, Received):
+            return
+        received = effect.event.message.received
+        if received > self.lane(effect.subject).sent:
+            self._emit(MachineName.SESSION, effect.subject, OutOfStep())
+        else:
+            self._resume(effect.subject, received)
 
     def send_resume(self, effect: SendResume) -> None:
         """The client's side: tells the worker what it has, and sends the rest of its own again."""
         if isinstance(effect.event, Received):
-            lane = self.lane(effect.subject)
+            lane, received = self.lane(effect.subject), effect.event.message.received
+            if received < lane.acked:  # it had more of us once
+                self._emit(MachineName.SESSION, effect.subject, OutOfStep())
+                return
             self._put(effect.facts.link, lane, 0, m.Resume(received=lane.received))
-            self._resume(effect.subject, effect.event.message.received)
+            self._resume(effect.subject, received)
 
     def hold_outbox(self, effect: HoldOutbox) -> None:
         """A client's link is new: nothing is sent on it before the worker's welcome."""

@@ -5,7 +5,6 @@ socket is down is dropped: registration says everything again.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
@@ -64,6 +63,7 @@ class SignalingLink:
         self._emit = emit
         self._on_message = on_message
         self._outgoing: asyncio.Queue[FromPeer] | None = None
+        self._reader: asyncio.Task[None] | None = None
 
     def send(self, message: FromPeer) -> None:
         """Sends a message soon, or drops it if there is no connection."""
@@ -78,6 +78,7 @@ class SignalingLink:
         """Connects, and reads until the connection ends."""
         del effect
         outgoing: asyncio.Queue[FromPeer] = asyncio.Queue(_WAITING)
+        self._reader = asyncio.current_task()
         try:
             async with await SignalingSocket.connect(self.url) as socket:
                 self._outgoing = outgoing
@@ -96,9 +97,14 @@ class SignalingLink:
     def close_socket(self, effect: CloseSocket) -> None:
         """Says goodbye by closing; the reader of this socket ends with it."""
         del effect
-        if self._outgoing is not None:
-            with contextlib.suppress(asyncio.QueueFull):
+        try:
+            if self._outgoing is not None:
                 self._outgoing.put_nowait(_GOODBYE)
+                return
+        except asyncio.QueueFull:
+            log.warning("! the signaling server takes nothing: the connection is cut")
+        if self._reader is not None:
+            self._reader.cancel()  # it connects, or waits for a server that takes nothing
 
     def ping_server(self, effect: PingServer) -> None:
         """Asks for a sign of life."""

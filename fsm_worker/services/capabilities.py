@@ -1,28 +1,21 @@
-"""What this worker can run: its GPU, the host, its runners.
-
-One GPU of the machine is this worker's. `gpu_id` is an index into what CUDA_VISIBLE_DEVICES shows
-where it is set (by a scheduler or by the operator), else into all GPUs; NVML ignores that variable,
-so it is read here. A job is given the GPU by its UUID, which means the same to everybody.
-
-Indexes in CUDA_VISIBLE_DEVICES count as NVML and `nvidia-smi` count, by PCI address; CUDA itself
-does so with CUDA_DEVICE_ORDER=PCI_BUS_ID, or where all GPUs are alike.
-"""
+"""What this worker can run: its GPU, the host, its runners."""
 
 import asyncio
-import math
 import os
 import platform
-import re
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import psutil
 
 from fsm_worker.effects import ProbeHost
 from fsm_worker.events import Event, ProbeFailed, ProbeSucceeded
+from fsm_worker.services.compatibility import JOB_TYPES, Offer, need_of, unmet
+from fsm_worker.services.declared import Declared
+from fsm_worker.services.gpu_choice import VISIBLE, GpuChoice, NoSuchGpu
 from fsm_worker.services.nvml import (
     MIB,
     GpuDriverFailed,
@@ -31,44 +24,27 @@ from fsm_worker.services.nvml import (
     PatientNvml,
     PynvmlDriver,
 )
-from protocol.messages import Capabilities, Gpu
+from protocol.messages import Capabilities
 from protocol.table import MachineName
 
-_NO_GPU: Final = Gpu(uuid="", model="", memory_mb=0, memory_free_mb=0)
-_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
-_UNITS: Final = {"MIB": MIB, "GIB": 1024 * MIB, "TIB": 1024**2 * MIB,
-                 "MB": 10**6, "GB": 10**9, "TB": 10**12}  # fmt: skip
-
-
-class NoSuchGpu(Exception):
-    """The GPU that was chosen is not among those that are there: choose another.
-
-    Args:
-        sentence: which was chosen, and which there are.
-    """
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
-
-
-class _Visible(NamedTuple):
-    """A GPU that this process may use: how CUDA knows it, and what NVML says of it."""
-
-    name: str
-    gpu: Gpu | None  # None for a part of a GPU (MIG), which NVML does not list
+_NOTHING: Final = Declared()
 
 
 class WorkerCapabilities:
     """What this worker can run.
 
     Args:
-        gpu_id: which GPU is this worker's; see above.
+        gpu_id: which GPU is this worker's; see `gpu_choice`.
         emit: reports events.
         nvml: the driver; the real one by default.
         runners: their names.
         disk: where jobs are kept.
+        declared: what the operator says of the machine; it stands over what the driver says.
         environ: where CUDA_VISIBLE_DEVICES is inherited from.
+
+    Attributes:
+        gpu_id: as above.
+        declared: as above.
     """
 
     def __init__(
@@ -79,37 +55,40 @@ class WorkerCapabilities:
         nvml: Nvml | None = None,
         runners: tuple[str, ...] = (),
         disk: Path | None = None,
+        declared: Declared = _NOTHING,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.gpu_id = gpu_id
+        self.declared = declared
         self._emit = emit
         self._nvml = nvml or PatientNvml(PynvmlDriver())
         self._runners = runners
         self._disk = disk
-        self._inherited = environ.get(_VISIBLE)
-        self._looked: tuple[_Visible, ...] | None = None  # None: nobody has looked yet
+        self._choice = GpuChoice(gpu_id, self._nvml, declared, environ.get(VISIBLE))
 
     # --- what it is --------------------------------------------------------------------------
 
     @property
     def gpu_memory_mb(self) -> int:
         """MiB in all of this worker's GPU; 0 without. The first look at the driver blocks."""
-        return self._gpu().memory_mb
+        gpu = self._choice.offered
+        return 0 if gpu is None else gpu.memory_mb
 
     @property
     def gpu_model(self) -> str:
         """The model of this worker's GPU; empty without."""
-        return self._gpu().model
+        gpu = self._choice.offered
+        return "" if gpu is None else gpu.model
 
     @property
     def cuda_version(self) -> str:
         """The highest CUDA version that the driver supports, as `11.8`; empty without a GPU."""
-        return self._gpu().cuda
+        return self._choice.measured.cuda
 
     @property
     def gpu_uuid(self) -> str:
         """The UUID of this worker's GPU; empty without."""
-        return self._gpu().uuid
+        return self._choice.measured.uuid
 
     def snapshot(self) -> Capabilities:
         """Look at the machine now; blocking.
@@ -121,20 +100,18 @@ class WorkerCapabilities:
             GpuDriverFailed: the GPU's driver does not work.
             NoSuchGpu: there are GPUs, but not the chosen one.
         """
-        visible = self._look()
-        if visible and self._chosen() is None:
-            raise NoSuchGpu(
-                f"GPU {self.gpu_id} was chosen and {len(visible)} can be used here: "
-                f"choose one from 0 to {len(visible) - 1}"
-            )
+        gpus = self._choice.look()
         return Capabilities(
-            gpus=tuple(one.gpu for one in visible if one.gpu is not None),
+            gpus=gpus,
             runners=self._runners,
             cpus=_cpus(),
             memory_mb=psutil.virtual_memory().total // MIB,
             disk_free_mb=_free_mb(self._disk),
             hostname=socket.gethostname(),
             platform=platform.platform(),
+            gpu=self._choice.measured.uuid,
+            declared=self.declared.names,
+            tags=self.declared.tags,
         )
 
     # --- effects -----------------------------------------------------------------------------
@@ -158,11 +135,11 @@ class WorkerCapabilities:
             CUDA_VISIBLE_DEVICES with one UUID; with nothing in it where the chosen GPU is not
             there; no variable at all on a machine without a GPU.
         """
-        visible = self._known()
+        visible = self._choice.known()
         if not visible:
             return {}
-        chosen = self._chosen()
-        return {_VISIBLE: chosen.name if chosen is not None else ""}
+        chosen = self._choice.chosen
+        return {VISIBLE: chosen.name if chosen is not None else ""}
 
     def gpu_free(self, pids: Set[int] | None = None) -> tuple[bool, str]:
         """Whether nobody else computes on this worker's GPU; blocking.
@@ -176,7 +153,7 @@ class WorkerCapabilities:
         Raises:
             GpuDriverFailed: the GPU's driver does not work.
         """
-        gpu = self._gpu()
+        gpu = self._choice.measured
         if not gpu.uuid:
             return True, ""
         ours = _own_tree() if pids is None else pids
@@ -191,7 +168,7 @@ class WorkerCapabilities:
 
     def gpu_load(self) -> Load:
         """How busy this worker's GPU is, nothing where nobody can tell; blocking."""
-        gpu = self._gpu()
+        gpu = self._choice.measured
         if not gpu.uuid:
             return Load()
         try:
@@ -200,92 +177,92 @@ class WorkerCapabilities:
             return Load()  # a job goes on without its gauge; the next probe says what is wrong
 
     def compatibility(self, need: Mapping[str, str]) -> tuple[str, ...]:
-        """What of a job's needs this worker does not meet; blocks only before the first probe.
+        """What of a job's needs this worker does not meet; asks the disk, so it may block.
 
         Args:
-            need: `gpu` (how many), `vram` (of one GPU, as `16GiB`), `runner` (its name).
+            need: requirements by name, as `protocol.need` describes them.
 
         Returns:
-            A sentence for each need that is not met, or that is not known here.
+            A sentence for each that is not met, that can't be read, or that is not known.
         """
-        checks = {"gpu": self._lacks_gpu, "vram": self._lacks_vram, "runner": self._lacks_runner}
-        found = []
-        for name, value in need.items():
-            check = checks.get(name)
-            if check is not None:
-                found.append(check(value.strip()))
-            else:
-                found.append(f"{name!r} is no need that is known here: {', '.join(checks)} are")
-        return tuple(filter(None, found))
+        return unmet(need, Offer(
+            gpu=self._choice.offered,
+            runners=self._runners,
+            tags=self.declared.tags,
+            cpus=_cpus(),
+            memory_mb=psutil.virtual_memory().total // MIB,
+            disk_free_mb=_free_mb(self._disk),
+        ))  # fmt: skip
 
-    def _lacks_gpu(self, value: str) -> str:
-        if not re.fullmatch(r"[0-9]{1,3}", value):
-            return f"gpu={value} is no number of GPUs: write 0 or 1"
-        has = 1 if self._known() and self._chosen() is not None else 0
-        return f"gpu={value} is asked for; a job gets {has} here" if int(value) > has else ""
+    # --- by sleap-rtc's names (0.0.7, `worker/capabilities.py`) ---------------------------------
 
-    def _lacks_vram(self, value: str) -> str:
-        size = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT]i?B)", value, re.IGNORECASE)
-        unit = _UNITS.get(size[2].upper()) if size is not None else None
-        if size is None or unit is None:
-            return f"vram={value} is no size: write it as 16GiB or 16384MiB"
-        has = self.gpu_memory_mb
-        # By the whole GiB: of a card of 24 GiB the driver keeps some and shows 24564 MiB.
-        if float(size[1]) * unit <= math.ceil(has / 1024) * 1024 * MIB:
-            return ""
-        return f"vram={value} is asked for; the GPU here has {has} MiB" if has else (
-            f"vram={value} is asked for; there is no GPU here"
-        )  # fmt: skip
+    def check_job_compatibility(self, request: Mapping[str, object]) -> bool:
+        """Whether this worker can do the job of a `job_request`; may block.
 
-    def _lacks_runner(self, value: str) -> str:
-        if value in self._runners:
-            return ""
-        return f"runner={value} is asked for; here are {', '.join(self._runners) or 'none'}"
+        The kind of model is not looked at: what sleap-nn trains is in its configuration files.
 
-    # --- the choice --------------------------------------------------------------------------
+        Args:
+            request: its `job_type` and its `requirements.min_gpu_memory_mb` are looked at; from a
+                peer, it may hold anything.
 
-    def _look(self) -> tuple[_Visible, ...]:
-        self._looked = _visible(self._nvml.gpus(), self._inherited)
-        return self._looked
+        Returns:
+            Whether nothing is asked for that is not here; `compatibility` says what is not.
+        """
+        return not self.compatibility(need_of(request))
 
-    def _known(self) -> tuple[_Visible, ...]:
-        """What the last look that succeeded has found; a first one that fails found nothing."""
-        if self._looked is None:
-            try:
-                return self._look()
-            except GpuDriverFailed:
-                self._looked = ()
-        return self._looked
+    def estimate_job_duration(self, request: Mapping[str, object]) -> int | None:
+        """How many minutes a job will take: not known.
 
-    def _chosen(self) -> _Visible | None:
-        visible = self._known()
-        return visible[self.gpu_id] if 0 <= self.gpu_id < len(visible) else None
+        sleap-rtc says half a minute for each epoch and a minute for each 100 frames, of any model
+        on any GPU. Nothing here measures what a job of this kind took before.
 
-    def _gpu(self) -> Gpu:
-        chosen = self._chosen()
-        return _NO_GPU if chosen is None or chosen.gpu is None else chosen.gpu
+        Args:
+            request: not looked at.
 
+        Returns:
+            None.
+        """
+        del request
+        return None
 
-def _visible(gpus: tuple[Gpu, ...], inherited: str | None) -> tuple[_Visible, ...]:
-    """What CUDA shows of these GPUs (CUDA C++ Programming Guide, "CUDA Environment Variables").
+    def get_gpu_utilization(self) -> float | None:
+        """The part of the time, from 0 to 1, in which this worker's GPU was busy lately; blocking.
 
-    An entry is an index, or the beginning of one UUID; all from the first unknown one on is hidden.
-    """
-    if inherited is None:
-        return tuple(_Visible(gpu.uuid, gpu) for gpu in gpus)
-    found = []
-    for entry in map(str.strip, inherited.split(",")):
-        if entry.startswith("MIG-"):
-            found.append(_Visible(entry, None))
-            continue
-        if re.fullmatch(r"[0-9]{1,4}", entry):
-            fitting = gpus[int(entry) : int(entry) + 1]
-        else:
-            fitting = tuple(gpu for gpu in gpus if entry and gpu.uuid.startswith(entry))
-        if len(fitting) != 1:
-            break
-        found.append(_Visible(fitting[0].uuid, fitting[0]))
-    return tuple(found)
+        Returns:
+            It, or None where nobody can tell, as without a GPU.
+        """
+        percent = self.gpu_load().percent
+        return None if percent is None else percent / 100
+
+    def get_available_memory(self) -> int | None:
+        """MiB of this worker's GPU that nobody uses now; blocking.
+
+        Returns:
+            It; 0 without a GPU, None where the driver does not tell.
+        """
+        offered = self._choice.offered
+        if offered is None:
+            return 0
+        total, used = self._choice.measured.memory_mb, self.gpu_load().memory_mb
+        if not total or used is None:
+            return None
+        return max(0, min(offered.memory_mb, total - used))
+
+    def to_metadata_dict(self) -> dict[str, object]:
+        """What sleap-rtc's registration says of the machine; the first look at the driver blocks.
+
+        Returns:
+            Its five properties. `supported_models` is empty: see `check_job_compatibility`.
+        """
+        return {
+            "gpu_memory_mb": self.gpu_memory_mb,
+            "gpu_model": self.gpu_model,
+            "cuda_version": self.cuda_version,
+            "supported_models": [],
+            "supported_job_types": [
+                kind for kind, runner in JOB_TYPES.items() if runner in self._runners
+            ],
+        }
 
 
 def _own_tree() -> set[int]:

@@ -155,11 +155,8 @@ class FileManager:
             )
         try:
             file.write(chunk.offset, chunk.payload)
-        except ProtocolError as error:
-            self._storage_failed(subject, error.code, error.sentence)
-            return
-        except OSError as error:
-            self._storage_failed(subject, ErrorCode.DISK_FULL, f"the disk refused: {error}")
+        except (ProtocolError, OSError) as error:
+            self._not_stored(subject, error)
             return
         self._moved(
             subject,
@@ -201,11 +198,8 @@ class FileManager:
         facts, key = effect.facts, (effect.facts.job, effect.facts.name)
         expected = self._expected.get(key)
         if expected is None or (expected[1].size, expected[1].root) != (facts.size, facts.root):
-            self._storage_failed(
-                effect.subject,
-                ErrorCode.NOT_ANNOUNCED,
-                f"{facts.name} was not announced with this size and hash",
-            )
+            sentence = f"{facts.name} was not announced with this size and hash"
+            self._not_stored(effect.subject, ProtocolError(ErrorCode.NOT_ANNOUNCED, sentence))
             return
         self._wanted[effect.subject] = facts
         async with self._door(key):
@@ -215,17 +209,19 @@ class FileManager:
                     file = await asyncio.to_thread(
                         IncomingFile.open, expected[0], facts.name, facts.size, facts.root
                     )
-                except ProtocolError as error:
-                    self._storage_failed(effect.subject, error.code, error.sentence)
+                except (ProtocolError, OSError) as error:
+                    self._not_stored(effect.subject, error)
                     return
             if effect.subject in self._wanted:
                 self._incoming[effect.subject] = file
                 self._ask(effect.subject, facts.session, facts.transfer)
-            elif effect.subject in self._kept:  # its sender left while the disk was busy
-                self._kept.discard(effect.subject)
+            elif effect.subject not in self._kept:
+                await asyncio.to_thread(file.discard)
+            elif key in self._expected:  # its sender left while the disk was busy
                 self._left[key] = file
             else:
-                await asyncio.to_thread(file.discard)
+                await asyncio.to_thread(file.close)
+            self._kept.discard(effect.subject)
 
     def _door(self, key: tuple[str, str]) -> asyncio.Lock:
         """Opening, hashing and dropping one file of one job wait for each other."""
@@ -301,7 +297,11 @@ class FileManager:
             async with self._door((facts.job, facts.name)):
                 await asyncio.to_thread(file.discard)
 
-    def _storage_failed(self, subject: str, code: ErrorCode, reason: str) -> None:
+    def _not_stored(self, subject: str, error: ProtocolError | OSError) -> None:
+        if isinstance(error, ProtocolError):
+            code, reason = error.code, error.sentence
+        else:  # without its path, which is nobody's business
+            code, reason = ErrorCode.DISK_FULL, f"the disk refused: {error.strerror}"
         self._emit(MachineName.RECEIVING, subject, StorageFailed(code=code, reason=reason))
 
     # --- effects: out ----------------------------------------------------------------------
@@ -348,8 +348,11 @@ class FileManager:
             await pump(file.chunks(effect.event.message.ranges), lane, on_sent)
         except ConnectionError:
             return  # the link went: the coupling suspends, and the peer asks again
-        except (SourceChanged, RangesRefused, OSError) as error:
-            self._emit(MachineName.SENDING, effect.subject, SourceFailed(reason=str(error)))
+        except (SourceChanged, RangesRefused) as error:
+            self._emit(MachineName.SENDING, effect.subject, SourceFailed(reason=error.sentence))
+        except OSError as error:  # without its path, which is nobody's business
+            reason = f"{facts.name} can't be read: {error.strerror}"
+            self._emit(MachineName.SENDING, effect.subject, SourceFailed(reason=reason))
 
     async def _source(self, effect: SendRanges) -> OutgoingFile:
         subject, facts = effect.subject, effect.facts
@@ -383,7 +386,7 @@ class FileManager:
     def _moved(self, subject: str, moved: Moved) -> None:
         self._watch(moved)
         now = time.monotonic()
-        if now - self._said.get(subject, 0.0) <= SAY_EVERY:
+        if now - self._said.get(subject, -SAY_EVERY) < SAY_EVERY:
             return
         self._said[subject] = now
         machine = self._incoming_of if moved.incoming else self._outgoing_of
@@ -393,7 +396,5 @@ class FileManager:
             self._emit(MachineName.RECEIVING, subject, FileProgressed())
 
     def _over(self, subject: str) -> None:
-        self._incoming.pop(subject, None)
-        self._outgoing.pop(subject, None)
-        self._wanted.pop(subject, None)
-        self._said.pop(subject, None)
+        for known in (self._incoming, self._outgoing, self._wanted, self._said):
+            known.pop(subject, None)

@@ -222,6 +222,8 @@ class IncomingFile:
         Raises:
             OSError: the partial file cannot be read.
         """
+        if self._published:
+            return True
         # A complete file takes no more writes, so what is hashed here is what gets published.
         self._verified = self.complete and hash_file(self._part) == (self.size, self.root)
         return self._verified
@@ -241,6 +243,8 @@ class IncomingFile:
             raise NotVerified(self.name)
         target = self._directory / self.name
         with self._lock, self._full_disk_named():
+            if self._published:
+                return target
             if not self._file.closed:
                 os.fsync(self._file.fileno())
             if sys.platform == "win32":

@@ -20,6 +20,7 @@ from fsm_worker.facts import JobFacts
 from fsm_worker.machines.world import World
 from fsm_worker.services.log_stream import LogCursor, LogFeed, OffsetRefused
 from protocol import messages as m
+from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, ResultsState
 from protocol.table import MachineName, tag_of
 
@@ -98,6 +99,9 @@ class JobCoordinator:
     def send_snapshot(self, effect: SendSnapshot) -> None:
         """Tells the asker everything about the job."""
         if isinstance(effect.event, Received):
+            known = self._world.get
+            for job in [job for job in self._submitted if known(MachineName.JOB, job) is None]:
+                del self._submitted[job]
             self._submitted.setdefault(effect.subject, time.time())
             snapshot = self._snapshot(effect.subject, effect.facts, JobState(effect.after))
             self._send(effect.event.session, snapshot)
@@ -159,20 +163,28 @@ class JobCoordinator:
             await self._send_log(session, m.LogEnd(job=job, size=0))
 
     async def _follow(self, session: str, job: str, cursor: LogCursor) -> None:
+        told = cursor.offset
         try:
-            async for piece in cursor:
+            async for piece in cursor:  # bytes that show nothing belong to the next piece
                 await self._send_log(
-                    session,
-                    m.Log(job=job, offset=piece.offset, next=piece.next, text=piece.text),
+                    session, m.Log(job=job, offset=told, next=piece.next, text=piece.text)
+                )
+                told = piece.next
+            if told < cursor.offset:
+                await self._send_log(
+                    session, m.Log(job=job, offset=told, next=cursor.offset, text="")
                 )
             await self._send_log(session, m.LogEnd(job=job, size=cursor.offset))
         except ConnectionError:
             log.debug("- log of %s: the reader has gone; it asks again by offset", job)
         except OffsetRefused as error:
-            self._send(
-                session,
-                m.Error(code=error.code, message=error.sentence, about="log_get", job=job),
-            )
+            self._refuse_log(session, job, error.code, error.sentence)
+        except OSError as error:
+            sentence = f"the log can't be read: {error.strerror}"
+            self._refuse_log(session, job, ErrorCode.INTERNAL, sentence)
+
+    def _refuse_log(self, session: str, job: str, code: ErrorCode, sentence: str) -> None:
+        self._send(session, m.Error(code=code, message=sentence, about="log_get", job=job))
 
     # --- inside ----------------------------------------------------------------------------
 

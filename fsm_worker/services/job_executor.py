@@ -62,6 +62,10 @@ log = logging.getLogger(__name__)
 TELEMETRY_EVERY = 5.0
 
 
+#: How the names of the worker's settings begin, in ours and in sleap-rtc's words.
+_OWN = ("FSM_WORKER_", "SLEAP_RTC_", "SLEAP_ROOM_", "SLEAP_SECRET")
+
+
 class JobExecutor:
     """Runs jobs on one slot.
 
@@ -227,7 +231,7 @@ class JobExecutor:
         self._progress.set_stage(job, number, epochs)
         return LaunchSpec(
             argv=runner.argv(stage, run.ports),
-            env={**os.environ, **runner.env(run.ports), **self._capabilities.environment()},
+            env={**_environ(), **runner.env(run.ports), **self._capabilities.environment()},
             cwd=run.package,
             log_path=run.log,
             record_dir=run.record,
@@ -355,3 +359,8 @@ class JobExecutor:
 
 def _processes(pids: Sequence[int]) -> str:
     return f"processes {', '.join(map(str, pids))}"
+
+
+def _environ() -> dict[str, str]:
+    """The worker's environment without its own settings: a room's secret is nothing for a job."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}

@@ -49,18 +49,24 @@ class Ports:
 class Runner:
     """A recipe; as it stands here, the one for a trainer that the operator brings.
 
+    `own_runners` reads it from `worker.toml`.
+
     Args:
         name: unique in a worker, as the operator and the job's record know it.
         program: what runs, and its first arguments; the script's arguments follow.
         results: the paths it writes, relative to the package's folder.
         safe_path: keep Python from importing out of the package's folder; off for a program
             whose own folder holds modules that it imports.
+        takes_words: whether a script may give it arguments.
+        variables: set in its environment, as pairs of name and value.
     """
 
     name: str
     program: tuple[str, ...]
     results: tuple[str, ...] = ("results",)
     safe_path: bool = False
+    takes_words: bool = True
+    variables: tuple[tuple[str, str], ...] = ()
 
     def accept(self, line: int, args: Sequence[Word]) -> None:
         """Check the arguments as far as the script alone tells.
@@ -70,9 +76,15 @@ class Runner:
             args: the words after the command's own.
 
         Raises:
-            ScriptRefused: if one of them reaches outside the package's folder.
+            ScriptRefused: if one of them reaches outside the package's folder, or if it takes none.
         """
         del line
+        if args and not self.takes_words:
+            raise ScriptRefused(
+                args[0].line,
+                f"{shown(args[0].text)}: {self.name} takes no words here, so leave them out; the "
+                f"operator may allow them with `args = true` in [runners.{self.name}]",
+            )
         for word in args:
             stay_inside(word)
 
@@ -109,8 +121,9 @@ class Runner:
         Returns:
             Variables to set.
         """
-        found = {PUBLISH: ports.publish, CONTROL: ports.control, "PYTHONUNBUFFERED": "1"}
-        return found | ({"PYTHONSAFEPATH": "1"} if self.safe_path else {})
+        safe = {"PYTHONSAFEPATH": "1"} if self.safe_path else {}
+        endpoints = {PUBLISH: ports.publish, CONTROL: ports.control}
+        return {"PYTHONUNBUFFERED": "1", **safe, **dict(self.variables), **endpoints}
 
     def max_epochs(self, stage: Stage, folder: Path) -> int | None:
         """Tell how many epochs a stage will train at most; blocking.
@@ -137,6 +150,14 @@ class Runner:
         """
         del stage, folder
         return self.results
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def stay_inside(word: Word) -> None:

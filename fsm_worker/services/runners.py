@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fsm_worker.examples.digits.options import OPTIONS, Value
-from fsm_worker.services.recipe import Ports, Runner, Stage, split_long
+from fsm_worker.services.package_code import refuse_package_code
+from fsm_worker.services.recipe import Ports, Runner, Stage, is_file, split_long
 from fsm_worker.services.script import ScriptRefused, Word, commands, read_script, shown
 from fsm_worker.services.sleap_nn import SleapTrack, SleapTrain
 
@@ -65,7 +66,7 @@ class Digits(Runner):
             ScriptRefused: if it is not.
         """
         data = str(_digits_values(stage.words)["--data"])
-        if not (folder / data).is_file():
+        if not is_file(folder / data):
             raise ScriptRefused(stage.line, f"the package has no file {shown(data)}: add it")
 
     def max_epochs(self, stage: Stage, folder: Path) -> int | None:
@@ -185,6 +186,7 @@ def _asked_for(words: Sequence[Word], runners: Runners) -> tuple[tuple[str, ...]
     wrong, allowed = words[0], f"allowed here: {_allowed(runners)}"
     if len(words) > 1 and any(command[0] == texts[0] for command in runners):
         wrong = Word(words[1].line, " ".join(texts[:2]))
+    refuse_package_code(words[0])
     if _ASSIGNMENT.match(wrong.text):
         raise ScriptRefused(wrong.line, f"{shown(wrong.text)} sets a variable; {allowed}")
     raise ScriptRefused(wrong.line, f"{shown(wrong.text)} is not run by this worker; {allowed}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from fsm_worker.services.recipe import Ports, Runner, Stage, split_long, stay_inside
+from fsm_worker.services.recipe import Ports, Runner, Stage, is_file, split_long, stay_inside
 from fsm_worker.services.script import ScriptRefused, Word, shown
 
 # How many words follow each option of `sleap-nn train`.
@@ -68,7 +68,7 @@ class SleapTrain(Runner):
             ScriptRefused: if it is not, or does not.
         """
         config = _config(stage.words)
-        if config is None or not (folder / config).is_file():
+        if config is None or not is_file(folder / config):
             raise ScriptRefused(stage.line, f"the package has no file {shown(str(config))}: add it")
         for path in self.outputs(stage, folder):
             stay_inside(Word(stage.line, path))

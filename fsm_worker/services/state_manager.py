@@ -97,15 +97,16 @@ class StateManager:
 
     def _metadata(self) -> Metadata:
         gpus = self.capabilities.gpus
+        mine = [gpu for gpu in gpus if gpu.uuid == self.capabilities.gpu] or gpus
         return Metadata(
             tags=TAGS,
             properties={
                 "status": self.status,
                 "worker_name": self._name,
                 "hostname": self.capabilities.hostname,
-                "gpu_model": gpus[0].model if gpus else "",
-                "gpu_memory_mb": gpus[0].memory_mb if gpus else 0,
-                "cuda_version": gpus[0].cuda if gpus else "",
+                "gpu_model": mine[0].model if mine else "",
+                "gpu_memory_mb": mine[0].memory_mb if mine else 0,
+                "cuda_version": mine[0].cuda if mine else "",
                 "runners": list(self.capabilities.runners),
             },
         )

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 PublicKey = RSAPublicKey | Ed25519PublicKey
 
 _SECRET = 32  # bytes at least: as long as the hash (RFC 7518, 3.2)
-_SECRET_TEXT = re.compile(rb"[!-z|~]+\r?\n?")  # printable ASCII, without a space or a brace
+_SECRET_TEXT = re.compile(rb"hs256:([!-~]+)\r?\n?")
 _RSA = 2048  # bits at least (RFC 7518, 3.3)
 _API_KEY = 16  # characters at least: a guess is then hopeless
 _NAME = 128  # characters at most, of an account
@@ -67,7 +67,10 @@ class JwtKey:
 
     @classmethod
     def of_file(cls, path: Path, *, audience: str | None = None) -> Self:
-        """A public key as PEM (RSA: RS256, Ed25519: EdDSA), or a secret as one line of text.
+        """A public key as PEM (RSA: RS256, Ed25519: EdDSA), or a secret as one line `hs256:TEXT`.
+
+        A secret says that it is one: a public key in some other form, taken for a secret, would be
+        one that everybody knows.
 
         Args:
             path: the file; a newline at its end is no part of a secret.
@@ -78,13 +81,13 @@ class JwtKey:
         """
         data = _read(path)
         if b"-----BEGIN" not in data:
-            # A public key in some other form, taken for a secret, would be one that all know.
-            if not _SECRET_TEXT.fullmatch(data):
+            secret = _SECRET_TEXT.fullmatch(data)
+            if secret is None:
                 raise NoUsableKey(
-                    f"{path} holds neither a public key as PEM nor one line of text without "
-                    "spaces, which a secret is: name another file"
+                    f"{path} holds neither a public key as PEM nor a secret as one line "
+                    "`hs256:TEXT` without spaces: name another file, or write it so"
                 )
-            return cls.of_secret(data.rstrip(b"\r\n"), audience=audience)
+            return cls.of_secret(secret[1], audience=audience)
         try:
             key = load_pem_public_key(data)
         except (ValueError, UnsupportedAlgorithm) as error:

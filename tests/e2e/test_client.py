@@ -2,30 +2,29 @@
 
 import asyncio
 import contextlib
-import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from aioice.ice import StunProtocol
 from msgspec import structs
 
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
-from fsm_worker.effects import HandleConnection
-from fsm_worker.events import RecvOffer, Timer
+from fsm_worker.client.dialler import Dialler
+from fsm_worker.effects import HandleConnection, MakeOffer
+from fsm_worker.events import IceFailed, RecvOffer, Timer
 from fsm_worker.identity import Identity
+from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.signaling_socket import create_room, sign_in
-from fsm_worker.services.recipe import Runner
 from fsm_worker.signaling.link import CloseCode, Link
 from fsm_worker.signaling.server import SignalingServer
 from fsm_worker.worker_class import RTCWorkerClient
-from protocol import messages as m
 from protocol.errors import ErrorCode
 from protocol.proof import SessionString
-from protocol.signaling import SignIn
 from protocol.table import MachineName
-from tests.e2e.lab import Lab, job_id, open_lab, until_final
+from tests.e2e.lab import Lab, open_lab
 
 REDIAL = {Timer.REDIAL: 0.3}
 
@@ -35,11 +34,11 @@ def identity(tmp_path: Path) -> Identity:
     return Identity.load(tmp_path / "client.key")
 
 
-async def a_session(server: SignalingServer) -> tuple[SignIn, SessionString]:
+async def a_session(server: SignalingServer) -> SessionString:
     """The way to a worker that has made a room, and never comes into it."""
     who = await sign_in(server.http_url)
     room = await create_room(server.http_url, who.id_token)
-    return who, SessionString(
+    return SessionString(
         url=server.ws_url, room=room.room_id, token=room.token, peer=who.username, key="k"
     )
 
@@ -71,7 +70,7 @@ async def test_a_server_that_lets_nobody_in_ends_the_wait(
     identity: Identity, received: Callable[[Link, str | bytes], None]
 ) -> None:
     async with SignalingServer() as server:
-        _, session = await a_session(server)
+        session = await a_session(server)
         server._hub.received = received  # of all that a server does, only its answers are gone
         over, took = await refusal(session, identity)
     assert (over.code, str(over)) == (ErrorCode.ABORTED, "the worker can't be reached")
@@ -80,7 +79,7 @@ async def test_a_server_that_lets_nobody_in_ends_the_wait(
 
 async def test_a_room_without_its_worker_is_told_at_once(identity: Identity) -> None:
     async with SignalingServer() as server:
-        _, session = await a_session(server)
+        session = await a_session(server)
         over, took = await refusal(session, identity)
     assert over.code is ErrorCode.ABORTED
     assert took < 0.9
@@ -90,7 +89,7 @@ async def test_a_server_that_forgot_the_room_while_a_client_dialled_ends_the_wai
     identity: Identity,
 ) -> None:
     async with SignalingServer() as before:
-        _, session = await a_session(before)
+        session = await a_session(before)
         registered = asyncio.Event()
         before._hub._forward = lambda *_: registered.set()  # the offer reaches nobody
         waiting = asyncio.create_task(refusal(session, identity))
@@ -101,7 +100,66 @@ async def test_a_server_that_forgot_the_room_while_a_client_dialled_ends_the_wai
     assert str(over)
 
 
-class Wire:
+def sockets() -> set[object]:
+    """Where this process listens for ICE."""
+    return {place.laddr for place in psutil.Process().net_connections("udp")}
+
+
+async def test_a_client_that_is_left_while_it_dials_leaves_no_socket(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dials, make_offer = asyncio.Event(), Dialler.make_offer
+
+    async def noted(self: Dialler, effect: MakeOffer) -> None:
+        dials.set()
+        await make_offer(self, effect)
+
+    async def come(session: SessionString) -> None:
+        async with WorkerConnection.open(session, identity):
+            pass
+
+    monkeypatch.setattr(Dialler, "make_offer", noted)
+    left = dict[int, set[object]]()
+    async with SignalingServer() as server:
+        session = await a_session(server)
+        for turns in range(12):  # of the loop: somewhere among them it opens its sockets
+            before = sockets()
+            dials.clear()
+            coming = asyncio.create_task(come(session))
+            await dials.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            coming.cancel()
+            await asyncio.wait({coming})
+            await asyncio.sleep(0.01)
+            left[turns] = sockets() - before
+    assert left == {turns: set() for turns in left}
+
+
+@pytest.mark.parametrize("side", ["worker", "client"])
+async def test_who_ends_while_a_lost_link_is_being_closed_leaves_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    close = StunProtocol.close
+
+    async def slowly(self: StunProtocol) -> None:
+        await asyncio.sleep(0.2)
+        await close(self)
+
+    monkeypatch.setattr(StunProtocol, "close", slowly)
+    before = sockets()
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, lab.client() as client:
+        runtime = lab.worker.runtime if side == "worker" else client._link.runtime
+        (link,) = runtime.world.live(MachineName.LINK)
+        runtime.post(MachineName.LINK, link.subject, IceFailed())
+        await asyncio.sleep(0.1)
+        if side == "worker":
+            lab.worker.terminate()
+    await asyncio.sleep(0.01)  # a socket is closed in the loop's next turn
+    assert sockets() == before
+
+
+class Relay:
     """A port of its own before a server; the server stays while this is cut."""
 
     def __init__(self, port: int) -> None:
@@ -113,7 +171,7 @@ class Wire:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ahead, behind = await asyncio.open_connection("127.0.0.1", self._port)
         self._ends |= {writer, behind}
-        with contextlib.suppress(*(ConnectionError, ExceptionGroup)):
+        with contextlib.suppress(ConnectionError, ExceptionGroup):
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pass(reader, behind))
                 group.create_task(_pass(ahead, writer))
@@ -184,6 +242,27 @@ async def until_settled(client: WorkerConnection) -> int:
     return session.facts.dialled
 
 
+def lose_the_proof_of_the_next_link(links: PeerLinks) -> None:
+    """On one more link the proof has to be sent again, and what follows it has to wait."""
+    (session,) = links._runtime.world.live(MachineName.SESSION)
+    present, take, late = session.facts.link, links._control, set[str]()
+    loop = asyncio.get_running_loop()
+
+    def again(link: str, data: str | bytes) -> None:
+        if link in links._links:
+            take(link, data)
+
+    def slowly(link: str, data: str | bytes) -> None:
+        if not late and link != present and '"proof"' in str(data):
+            late.add(link)
+        if link in late:
+            loop.call_later(0.4, again, link, data)
+        else:
+            take(link, data)
+
+    links._control = slowly
+
+
 async def test_a_worker_that_answers_each_offer_late_is_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +274,24 @@ async def test_a_worker_that_answers_each_offer_late_is_reached(
         assert (await client.status()).name == "lab"
         assert await until_settled(client) >= 3  # an answer that is late is not a wrong one
         assert (await client.status()).name == "lab"
+
+
+@pytest.mark.parametrize("deaf", ["worker", "client"])
+async def test_a_link_that_a_newer_one_replaces_is_no_farewell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: str
+) -> None:
+    """What one side says of the older link may overtake the proof of the newer one."""
+    async with (
+        asyncio.timeout(10),
+        lab_with(Hesitant, tmp_path, monkeypatch) as lab,
+        lab.client(timers=REDIAL) as client,
+    ):
+        lose_the_proof_of_the_next_link(
+            lab.worker.links if deaf == "worker" else client._link._links
+        )
+        for _ in range(2):
+            assert (await client.status()).name == "lab"
+            await until_settled(client)
 
 
 async def test_an_answer_that_names_no_offer_goes_to_the_newest(
@@ -213,9 +310,9 @@ async def test_a_server_that_is_away_while_a_client_dials_costs_only_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with asyncio.timeout(20), lab_with(Hesitant, tmp_path, monkeypatch) as lab:
-        wire = Wire(int(lab.session.url.rpartition(":")[2]))
-        await wire.mend()
-        session = structs.replace(lab.session, url=f"ws://127.0.0.1:{wire.port}")
+        relay = Relay(int(lab.session.url.rpartition(":")[2]))
+        await relay.mend()
+        session = structs.replace(lab.session, url=f"ws://127.0.0.1:{relay.port}")
 
         async def come() -> str:
             timers = {**REDIAL, Timer.DELAY: 0.1}
@@ -225,158 +322,8 @@ async def test_a_server_that_is_away_while_a_client_dials_costs_only_time(
         async with asyncio.TaskGroup() as group:
             coming = group.create_task(come())
             await Hesitant.offers.get()
-            await wire.cut()  # the answer to this offer finds nobody
+            await relay.cut()  # the answer to this offer finds nobody
             await asyncio.sleep(0.3)
-            await wire.mend()
+            await relay.mend()
             assert await coming == "lab"
-            await wire.cut()
-
-
-# --- logs -------------------------------------------------------------------------------------
-
-TALKER = """
-import sys, time
-number = 0
-for words in open(sys.argv[1]):
-    for _ in range(int(words)):
-        print(f"line {number}", flush=True)
-        number += 1
-        time.sleep(0.001)
-"""
-
-
-class Talk:
-    """A job that prints as many lines as it is told to, a millisecond apart."""
-
-    def __init__(self, folder: Path) -> None:
-        self._pipe = folder / "talk"
-        os.mkfifo(self._pipe)
-        self._end = os.open(self._pipe, os.O_RDWR)
-        self.runners = {("talk",): Runner("talk", (sys.executable, "-c", TALKER, str(self._pipe)))}
-
-    def say(self, lines: int) -> None:
-        os.write(self._end, f"{lines}\n".encode())
-
-    def end(self) -> None:
-        os.close(self._end)
-
-
-class Reader:
-    """Follows a job's log, and holds what it hears to the laws of a log."""
-
-    def __init__(self, client: WorkerConnection, job: str) -> None:
-        self.text = ""
-        self._at = 0
-        self._job = job
-        self._client = client
-        client.follow_log(job)
-
-    async def until(self, text: str) -> None:
-        """Reads until the log holds `text`, or has ended."""
-        async for message in self._client.news():
-            if isinstance(message, m.LogEnd):
-                assert message.size == self._at
-                return
-            if isinstance(message, m.Log):
-                assert message.offset == self._at
-                self._at = message.next
-                self.text += message.text
-                if text in self.text:
-                    return
-        raise AssertionError("the news ended")
-
-
-@contextlib.asynccontextmanager
-async def a_talk(folder: Path) -> AsyncIterator[tuple[Lab, WorkerConnection, Talk, Reader]]:
-    talk = Talk(folder)
-    async with open_lab(folder, runners=talk.runners) as lab, lab.client() as client:
-        job = job_id()
-        await client.submit(job, lab.package("talk\n"))
-        reader = Reader(client, job)
-        talk.say(1)
-        await reader.until("line 0\n")
-        yield lab, client, talk, reader
-
-
-async def cut(lab: Lab) -> None:
-    for pc in list(lab.worker._peers.values()):
-        await pc.close()  # as consent loss does: no farewell
-
-
-def lines(count: int) -> str:
-    return "".join(f"line {number}\n" for number in range(count))
-
-
-class LateRequests:
-    """A path on which what the client asks for takes its time, from now on."""
-
-    def __init__(self, client: WorkerConnection) -> None:
-        self.asked = asyncio.Event()
-        self._held: list[m.Message] = []
-        self._send = client._link.send
-        client._link.send = self._later
-
-    def _later(self, message: m.Message) -> None:
-        self._held.append(message)
-        self.asked.set()
-
-    def arrive(self) -> None:
-        for message in self._held:
-            self._send(message)
-
-
-async def test_a_log_is_whole_and_in_order_though_the_link_is_cut_again_and_again(
-    tmp_path: Path,
-) -> None:
-    async with asyncio.timeout(20), a_talk(tmp_path) as (lab, _, talk, reader):
-        talk.say(1500)
-        for place in (100, 400, 700):
-            await reader.until(f"line {place}\n")
-            await cut(lab)
-        await reader.until("line 1500\n")
-        talk.end()
-        await reader.until("the end")
-        assert reader.text == lines(1501)
-
-
-async def test_a_log_is_whole_though_its_pieces_overtake_the_request_for_them(
-    tmp_path: Path,
-) -> None:
-    """The worker's earlier stream goes on with the new link before the client asks again."""
-    async with asyncio.timeout(20), a_talk(tmp_path) as (lab, client, talk, reader):
-        send = lab.worker.job_coordinator._send_log
-
-        async def slowly(session: str, message: m.Message) -> None:
-            await asyncio.sleep(0.1)  # so that the log is longer by then
-            await send(session, message)
-
-        lab.worker.job_coordinator._send_log = slowly
-        late = LateRequests(client)
-        await cut(lab)
-        await late.asked.wait()  # there was nothing to say meanwhile
-        talk.say(600)
-        await reader.until("line 200\n")
-        late.arrive()
-        talk.end()
-        await reader.until("the end")
-        assert reader.text == lines(601)
-
-
-async def test_a_log_whose_end_overtakes_a_piece_that_was_lost_is_read_to_its_end(
-    tmp_path: Path,
-) -> None:
-    async with asyncio.timeout(20), a_talk(tmp_path) as (lab, client, talk, reader):
-        lost = asyncio.Event()
-        (channels,) = client._link._links._links.values()
-        channels.by_label["log"].remove_all_listeners("message")
-        channels.by_label["log"].on("message", lambda _data: lost.set())
-        talk.say(1)
-        await lost.wait()  # the worker has sent it, and the path had died
-        late = LateRequests(client)
-        await cut(lab)
-        await late.asked.wait()
-        talk.end()
-        await until_final(client, reader._job)
-        late.arrive()
-        await reader.until("the end")
-        assert reader.text == lines(2)
+            await relay.cut()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.services.archive import unpack, verify_manifest
-from fsm_worker.services.transfer import Moved
 from fsm_worker.services.recipe import Runner
+from fsm_worker.services.transfer import Moved
 from protocol import messages as m
 from protocol.lifecycle import Outcome
 from tests.e2e.lab import job_id, open_lab, until_final

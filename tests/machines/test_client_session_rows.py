@@ -31,6 +31,12 @@ CASES = (
     case("K33", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
          "Timer(redial) Timer(session)", HELD, link=""),
     case("K30", "detached", Timer.REDIAL, STAYS, DIALS, {**HELD, "in_room": True}, dialled=2),
+    # While one is about to prove itself, another would only take over.
+    case("K37", "detached attached", e.LinkNear(), STAYS, near=True),
+    case("K38", "detached", e.LinkFar(), STAYS, "Timer(redial)", {"near": True}, near=False),
+    case("K39", "attached", e.LinkFar(), STAYS, "", {"near": True}, near=False),
+    case("K40", "attached", e.OutOfStep(), "closed", "ForgetSession", HELD, link="",
+         code=ErrorCode.ABORTED, reason=Says("forgotten")),
     # It ends when the worker leaves, can't be reached, or does not want it.
     case("K4", "attached", e.LinkLost(link="l-1", farewell=True), "closed", "ForgetSession",
          HELD, link="", code=ErrorCode.WORKER_LEAVING, reason=Says("left")),

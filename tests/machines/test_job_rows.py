@@ -239,6 +239,15 @@ CASES = (
          outcome=Outcome.WORKER_STOPPED),
     case("J48", "killing", Timer.UNKILLABLE, "done", CLOSE, why(Why.CANCEL),
          outcome=Outcome.CANCELLED, problems=problem(E.UNKILLABLE, "does not die")),
+    # A program that never started does not have to be waited for.
+    case("J63", "stopping", broken("start_stage"), "collecting", COLLECT, why(Why.STOP),
+         outcome=Outcome.STOPPED_EARLY),
+    case("J64", "cancelling", broken("start_stage"), "collecting", DISCARD, why(Why.CANCEL),
+         outcome=Outcome.CANCELLED),
+    case("J65", "killing", broken("start_stage"), "collecting", COLLECT, why(Why.WALL),
+         outcome=Outcome.TIMED_OUT),
+    case("J66", "killing", broken("start_stage"), "collecting", DISCARD, why(Why.CANCEL),
+         outcome=Outcome.CANCELLED),
     # Its outputs are packed; that they can't be does not change the outcome.
     case("J49", "collecting", e.Collected(results=RESULTS), "done", CLOSE, results=RESULTS),
     case("J50", "collecting", e.CollectFailed(reason="no room"), "done", CLOSE,

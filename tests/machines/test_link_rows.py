@@ -69,14 +69,14 @@ WORKERS = (
     case("L13", "authenticating", hello(2, 1), STAYS, "SendProof",
          greeted=True, key="K", session="s-1", generation=3),
     # Where the operator allows it, a client of sleap-rtc comes in without a key, or with a proof.
-    case("L53", "checking securing", foreign(secret=False), "up", ALIVE, {"peer": "p-1"}, **GUEST),
-    case("L54", "checking securing", foreign(secret=True), "authenticating",
+    case("L54", "checking securing", foreign(secret=False), "up", ALIVE, {"peer": "p-1"}, **GUEST),
+    case("L55", "checking securing", foreign(secret=True), "authenticating",
          "SendChallenge Timer(auth)", {"peer": "p-1"}, **GUEST),
-    case("L55", "authenticating", checked(proved=True, trusted=True), "up", f"AdmitGuest {ALIVE}",
+    case("L56", "authenticating", checked(proved=True, trusted=True), "up", f"AdmitGuest {ALIVE}",
          FOREIGN),
-    case("L56", "authenticating", checked(proved=False, trusted=False), "closing", TURN_AWAY,
+    case("L57", "authenticating", checked(proved=False, trusted=False), "closing", TURN_AWAY,
          FOREIGN, reason=Says("not known")),
-    case("L57", "authenticating", Timer.AUTH, "closing", TURN_AWAY, FOREIGN,
+    case("L58", "authenticating", Timer.AUTH, "closing", TURN_AWAY, FOREIGN,
          reason=Says("in time")),
 )  # fmt: skip
 
@@ -127,12 +127,13 @@ SHARED = (
     case("L34", "suspect", Timer.LOST, "failed", "ClosePeer", reason=Says("silent")),
     # Two frames without meaning are forgiven.
     case("L35", UP, refused(2), STAYS),
-    case("L36", UP, refused(3), "closing", "Farewell Timer(close)",
+    case("L36", UP, refused(3), "closing", "Farewell Timer(close)", farewell=True,
          reason=Says("without meaning")),
     # Ends: on purpose, replaced, or lost.
     case("L37", UP, received(Bye()), "closed", "ClosePeer", farewell=True, reason=Says("left")),
-    case("L38", f"{PRE} {UP}", e.Superseded(), "closing", "Farewell Timer(close)",
-         reason=Says("took over")),
+    case("L38", f"{PRE} {UP}", e.Superseded(), "closed", "ClosePeer", reason=Says("took over")),
+    case("L53", f"{PRE} {UP}", e.SessionEnded(), "closing", "Farewell Timer(close)",
+         farewell=True, reason=Says("session is over")),
     case("L39", f"{PRE} {UP}", e.WorkerStopping(), "closing", "Farewell Timer(close)",
          farewell=True, reason=Says("leaves")),
     case("L40", "closing", e.Flushed(), "closed", "ClosePeer"),
@@ -196,7 +197,7 @@ def test_a_proof_alone_leads_up_from_below_and_at_a_worker_what_its_operator_all
 ) -> None:
     rows = {row.id for row in table.rows if row.to is LinkState.UP
             and set(row.sources) & set(UNPROVED)}  # fmt: skip
-    assert rows == ({"L19", "L53", "L55"} if table is LINK else {"L19"})
+    assert rows == ({"L19", "L54", "L56"} if table is LINK else {"L19"})
 
 
 @both_sides

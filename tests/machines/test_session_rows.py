@@ -27,6 +27,8 @@ CASES = (
     case("N5", "detached", Timer.SESSION, "closed", "ForgetSession"),
     case("N6", "attached detached", e.WorkerStopping(), "closed", "ForgetSession"),
     case("N11", "attached detached", e.OutboxFilled(), "closed", "ForgetSession", HELD, link=""),
+    # A worker that has forgotten what the client has of it can't go on from there.
+    case("N13", "attached", e.OutOfStep(), "closed", "ForgetSession", HELD, link=""),
     case("N12", "detached", e.Crowded(), "closed", "ForgetSession", HELD),
     # What a client may ask for.
     case("N7", "attached", received(Resume(received=4)), STAYS, "Replay"),

@@ -358,9 +358,7 @@ def test_a_newer_link_takes_its_session_over_and_the_old_one_is_closed(
 ) -> None:
     newer = p.connect("alice", "s-a", 2)
     assert p.facts(M.SESSION, "s-a").link == newer
-    assert p.state(M.LINK, alice) is LinkState.CLOSING
-    p.answer(f.Farewell, e.Flushed(), alice)
-    p.link(alice, e.PeerClosed())
+    assert p.state(M.LINK, alice) is None
     assert p.state(M.SESSION, "s-a") is SessionState.ATTACHED
     assert p.facts(M.SESSION, "s-a").link == newer
 
@@ -369,7 +367,7 @@ def test_an_older_link_that_comes_late_is_closed(p: Puppet) -> None:
     newer = p.connect("alice", "s-a", 5)
     for generation in (4, 5):
         older = p.connect("alice", "s-a", generation)
-        assert p.state(M.LINK, older) is LinkState.CLOSING
+        assert p.state(M.LINK, older) is None
     assert p.facts(M.SESSION, "s-a").link == newer
 
 
@@ -902,9 +900,20 @@ def test_a_second_worker_with_another_key_is_not_the_same_worker() -> None:
     world = client_world()
     world.feed(M.SESSION, "s-a", e.Started())
     dial(world, "l-1", 1)
+    world.feed(M.LINK, "l-1", e.PeerClosed())
     dial(world, "l-2", 2, key="Kx")
-    assert world.machines[M.SESSION]["s-a"].facts.link == "l-1"
+    assert world.machines[M.SESSION]["s-a"].state is SessionState.DETACHED
     assert world.machines[M.LINK]["l-2"].state is LinkState.CLOSING
+
+
+def test_a_client_that_has_its_link_gives_up_the_others_that_it_dialled() -> None:
+    world = client_world()
+    world.feed(M.SESSION, "s-a", e.Started())
+    slow = e.DialRequested(peer="w-1", session="s-a", generation=1)
+    world.feed(M.LINK, "l-1", slow)
+    dial(world, "l-2", 2)
+    assert world.get(M.LINK, "l-1") is None
+    assert world.machines[M.SESSION]["s-a"].facts.link == "l-2"
 
 
 def client_at_work() -> World:

@@ -16,10 +16,13 @@ import pytest
 from fsm_worker.effects import ProbeHost
 from fsm_worker.events import ProbeFailed, ProbeSucceeded, Started
 from fsm_worker.facts import WorkerFacts
-from fsm_worker.services.capabilities import NoSuchGpu, WorkerCapabilities
+from fsm_worker.services.capabilities import WorkerCapabilities
+from fsm_worker.services.declared import DeclarationRefused, Declared, read_declared
+from fsm_worker.services.gpu_choice import NoSuchGpu
 from fsm_worker.services.nvml import GpuDriverFailed, Load, PatientNvml, PynvmlDriver
 from fsm_worker.services.telemetry import TelemetrySampler
 from protocol.messages import Gpu
+from protocol.need import parse_need
 from protocol.table import MachineName
 
 TWO_GPUS = json.loads(
@@ -380,13 +383,50 @@ def test_a_driver_that_hangs_does_not_keep_the_process_from_ending() -> None:
         ({"gpu": "²"}, ["is no number"]),
         ({"colour": "red"}, ["'colour' is no need that is known"]),
         ({"gpu": "2", "vram": "1TiB", "runner": "x"}, ["a job gets", "40960 MiB", "digits"]),
+        ({"gpu": "a100", "compute": "8", "cpus": "1", "memory": "1MiB", "disk": "1MiB"}, []),
+        ({"compute": "8.0", "tag": "lab-b", "runner": "digits"}, []),
+        ({"gpu": "4090"}, ["gpu=4090 is asked for; the GPU here is NVIDIA A100-PCIE-40GB"]),
+        ({"compute": "8.6"}, ["compute=8.6 is asked for; the GPU here has 8.0"]),
+        ({"compute": "10.0"}, ["the GPU here has 8.0"]),
+        ({"compute": "new"}, ["is no compute capability: write it as 8.0"]),
+        ({"cpus": "99999"}, ["a job may use"]),
+        ({"cpus": "all"}, ["is no number: write it as 8"]),
+        ({"memory": "1000TiB"}, ["this machine has"]),
+        ({"disk": "1000TiB"}, ["MiB are free where jobs are kept"]),
+        ({"disk": "plenty"}, ["is no size"]),
+        ({"tag": "lab-c"}, ["tag=lab-c is asked for; here are lab-b, fast"]),
+        ({"tag": ""}, ["is no name"]),
+        ({"Vram": "1GiB"}, ["gpu, vram, compute, runner, disk, memory, cpus, tag are"]),
+        ({"\x1b[2J": "\x1b[2J", "runner": "\x1b[2J"}, ["'\\x1b[2J' is no need", "is no name"]),
+        ({str(n): "1" for n in range(1000)}, ["1000 requirements are too many"]),
     ],
+    ids=lambda case: str(case)[:40],
 )
-def test_every_need_that_is_not_met_is_said(library, need, unmet) -> None:
-    sentences = worker(library, runners=("digits",)).compatibility(need)
+def test_every_need_that_is_not_met_is_said(library, tmp_path, need, unmet) -> None:
+    tags = Declared(tags=("lab-b", "fast"))
+    capabilities = worker(library, runners=("digits",), disk=tmp_path, declared=tags)
+    sentences = capabilities.compatibility(need)
     assert len(sentences) == len(unmet)
     for sentence, part in zip(sentences, unmet, strict=True):
         assert part in sentence
+        assert sentence.isprintable()
+
+
+def test_a_runner_is_asked_for_by_its_name_or_by_its_first_words(library) -> None:
+    capabilities = worker(library, runners=("sleap-nn train", "sleap-nn track"))
+    for name in ("sleap-nn", "sleap-nn train"):
+        assert capabilities.compatibility({"runner": name}) == ()
+    for name in ("sleap", "train", "sleap-nn t", "sleap-nn train x"):
+        assert capabilities.compatibility({"runner": name}) != ()
+
+
+def test_every_requirement_that_can_be_written_is_compared(library) -> None:
+    for name, text in (need.split("=") for need in (
+        "gpu=99", "vram=999TiB", "compute=99.0", "runner=x", "disk=999TiB", "memory=9999999TiB",
+        "cpus=99999", "tag=x",
+    )):  # fmt: skip
+        (sentence,) = worker(library).compatibility(parse_need(f"{name}={text}"))
+        assert f"{name}={text} is asked for; " in sentence
 
 
 def test_memory_that_the_driver_keeps_does_not_count_against_a_card(library) -> None:
@@ -402,6 +442,173 @@ def test_without_a_gpu_no_need_of_one_is_met(library) -> None:
     assert "a job gets 0 here" in gpu
     assert "there is no GPU here" in vram
     assert "here are none" in runner
+    for sentence in capabilities.compatibility({"gpu": "A100", "compute": "8.0"}):
+        assert "there is no GPU here" in sentence
+
+
+def test_of_a_part_of_a_gpu_is_not_known_what_it_is(library) -> None:
+    capabilities = worker(library, 0, "MIG-3f1c0d52-98ab-5c71-b0de-6a2f4c8e1d97")
+    assert capabilities.compatibility({"gpu": "1"}) == ()
+    unmet = capabilities.compatibility({"gpu": "A100", "vram": "1GiB", "compute": "8.0"})
+    assert len(unmet) == 3
+    for sentence in unmet:
+        assert "is not known: its operator can declare it" in sentence
+
+
+# --- what is declared by hand ------------------------------------------------------------------
+
+GB10 = Declared(gpu_model="NVIDIA GB10", gpu_memory_mb=122880, gpu_compute="12.1", gpu_count=2)
+
+
+def test_a_gpu_that_no_driver_shows_is_published_as_declared(library) -> None:
+    library.errors["nvmlInit"] = pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
+    capabilities = worker(library, declared=GB10)
+    one = Gpu(uuid="", model="NVIDIA GB10", memory_mb=122880, memory_free_mb=0,
+              compute_capability="12.1")  # fmt: skip
+    assert capabilities.snapshot().gpus == (one, one)
+    assert capabilities.declared.names == (
+        "gpu_model", "gpu_memory_mb", "gpu_compute", "gpu_count",
+    )  # fmt: skip
+    assert (capabilities.gpu_model, capabilities.gpu_memory_mb) == ("NVIDIA GB10", 122880)
+    assert capabilities.compatibility({"gpu": "gb10", "vram": "120GiB", "compute": "12.0"}) == ()
+    assert capabilities.environment() == {}  # nothing here could name it to CUDA
+    assert capabilities.gpu_free() == (True, "")
+    assert capabilities.gpu_load() == Load()
+    with pytest.raises(NoSuchGpu, match="choose one from 0 to 1"):
+        worker(library, 2, declared=GB10).snapshot()
+
+
+def test_a_declaration_stands_over_what_the_driver_says_and_changes_no_other_fact(library) -> None:
+    capabilities = worker(library, 1, declared=Declared(gpu_memory_mb=20480, gpu_count=3))
+    measured = worker(library, 1).snapshot().gpus
+    first, second, third = capabilities.snapshot().gpus
+    assert (first.memory_mb, first.memory_free_mb) == (20480, 20480)
+    assert (second.model, second.uuid) == (measured[1].model, SECOND)
+    assert (third.uuid, third.model, third.memory_mb) == ("", "", 20480)
+    assert capabilities.gpu_memory_mb == 20480
+    assert capabilities.environment() == {"CUDA_VISIBLE_DEVICES": SECOND}
+    with pytest.raises(NoSuchGpu, match="choose one from 0 to 1"):  # CUDA would not show it
+        worker(library, 2, declared=GB10).snapshot()
+
+
+def test_no_gpu_disappears_by_a_declaration(library) -> None:
+    declared = Declared(gpu_model="X", gpu_count=1)
+    assert len(worker(library, declared=declared).snapshot().gpus) == 2
+
+
+def test_a_part_of_a_gpu_can_be_declared(library) -> None:
+    mig = "MIG-3f1c0d52-98ab-5c71-b0de-6a2f4c8e1d97"
+    declared = Declared(gpu_model="A100 1g.5gb", gpu_memory_mb=4864)
+    capabilities = worker(library, 0, mig, declared=declared)
+    assert [gpu.model for gpu in capabilities.snapshot().gpus] == ["A100 1g.5gb"]
+    assert capabilities.environment() == {"CUDA_VISIBLE_DEVICES": mig}
+    assert capabilities.compatibility({"vram": "5GiB"}) == ()
+
+
+async def test_a_driver_that_fails_is_told_whatever_is_declared(library) -> None:
+    library.errors["nvmlInit"] = pynvml.NVML_ERROR_UNKNOWN
+    _, _, event = await probed(lambda emit: worker(library, emit=emit, declared=GB10))
+    assert isinstance(event, ProbeFailed)
+
+
+def test_without_a_declaration_nothing_is_declared(library) -> None:
+    assert worker(library).declared.names == ()
+    assert Declared(tags=("x",)).names == ("tags",)
+    assert worker(library).snapshot().declared == ()
+
+
+def test_what_is_declared_is_published_as_declared(library) -> None:
+    told = worker(library, declared=Declared(tags=("x",))).snapshot()
+    assert (told.tags, told.declared) == (("x",), ("tags",))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"gpu_modle": "X"}, "declare: there is no 'gpu_modle': gpu_model, gpu_memory_mb, gpu_"),
+        ({"runners": ["x"]}, "declare.runners: programs are not declared: give each a [runners.N"),
+        ({"gpu_model": 7}, 'declare.gpu_model: write it as "NVIDIA A100"'),
+        ({"gpu_model": "A\n100"}, "declare.gpu_model: write it as"),
+        ({"gpu_model": "A" * 101}, "declare.gpu_model: write it as"),
+        ({"gpu_memory_mb": "24GiB"}, "declare.gpu_memory_mb: write a number from 1 to"),
+        ({"gpu_memory_mb": 0}, "declare.gpu_memory_mb: write a number from 1 to"),
+        ({"gpu_memory_mb": True}, "declare.gpu_memory_mb: write a number from 1 to"),
+        ({"gpu_count": 65}, "declare.gpu_count: write a number from 1 to 64, such as 2"),
+        ({"gpu_compute": 8.0}, 'declare.gpu_compute: write it as "8.0", with its quotes'),
+        ({"gpu_compute": "sm_80"}, 'declare.gpu_compute: write it as "8.0"'),
+        ({"tags": "lab-b"}, 'declare.tags: write a list of at most 64 words, as ["lab-b"]'),
+        ({"tags": ["x"] * 65}, "declare.tags: write a list of at most 64 words"),
+        ({"tags": ["a,b"]}, "declare.tags: 'a,b' is no tag"),
+        ({"tags": [7]}, "declare.tags: '7' is no tag"),
+    ],
+    ids=str,
+)
+def test_a_declaration_that_can_not_be_used_is_refused_with_its_key(table, said) -> None:
+    with pytest.raises(DeclarationRefused) as refused:
+        read_declared(table)
+    assert said in str(refused.value)
+
+
+# --- by sleap-rtc's names ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "fits"),
+    [
+        ({}, True),
+        ({"job_type": "training"}, True),
+        ({"job_type": "inference"}, False),
+        ({"job_type": "dancing"}, False),
+        ({"requirements": {"min_gpu_memory_mb": 40960}}, True),
+        ({"requirements": {"min_gpu_memory_mb": 50000}}, False),
+        ({"requirements": {"min_gpu_memory_mb": "8000"}}, True),
+        ({"requirements": {"min_gpu_memory_mb": 0}}, True),
+        ({"requirements": {"min_gpu_memory_mb": -1}}, False),
+        ({"requirements": {"min_gpu_memory_mb": ["x"]}}, False),
+        ({"requirements": "much", "job_type": 7}, False),
+        # sleap-rtc refuses what it does not know, such as sleap-nn's own kinds of model
+        ({"job_type": "training", "config": {"model_type": "centered_instance"}}, True),
+    ],
+    ids=str,
+)
+def test_a_job_request_of_sleap_rtc_is_compared(library, request_, fits) -> None:
+    capabilities = worker(library, runners=("sleap-nn train",))
+    assert capabilities.check_job_compatibility(request_) is fits
+
+
+def test_how_long_a_job_takes_is_not_invented(library) -> None:
+    request = {"job_type": "training", "config": {"epochs": 100}}
+    assert worker(library).estimate_job_duration(request) is None
+
+
+def test_the_load_of_the_gpu_is_the_drivers(library) -> None:
+    assert worker(library).get_gpu_utilization() == 0.37
+    library.errors["nvmlDeviceGetUtilizationRates"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    assert worker(library).get_gpu_utilization() is None
+    library.gpus.clear()
+    assert worker(library).get_gpu_utilization() is None
+
+
+def test_the_free_memory_of_the_gpu_is_the_drivers(library) -> None:
+    assert worker(library).get_available_memory() == 40960 - 619
+    limited = worker(library, declared=Declared(gpu_memory_mb=8192))
+    assert limited.get_available_memory() == 8192
+    assert worker(library, declared=GB10, visible="MIG-1").get_available_memory() is None
+    library.errors["nvmlDeviceGetMemoryInfo"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    assert worker(library).get_available_memory() is None
+    library.gpus.clear()
+    assert worker(library).get_available_memory() == 0
+
+
+def test_the_registration_of_sleap_rtc_says_what_is_there(library) -> None:
+    runners = ("digits", "sleap-nn track")
+    assert worker(library, runners=runners).to_metadata_dict() == {
+        "gpu_memory_mb": 40960,
+        "gpu_model": "NVIDIA A100-PCIE-40GB",
+        "cuda_version": "11.8",
+        "supported_models": [],
+        "supported_job_types": ["inference"],
+    }
 
 
 # --- telemetry ---------------------------------------------------------------------------------

@@ -197,6 +197,12 @@ def test_anything_but_a_known_command_is_refused_with_its_line(text: str, line: 
     assert len(refused.value.sentence) < 400
 
 
+def test_a_refusal_of_the_package_s_own_code_names_the_setting_that_allows_it() -> None:
+    with pytest.raises(ScriptRefused, match="allow_package_code") as refused:
+        parse_script("# mine\npython train.py", builtin_runners())
+    assert refused.value.line == 2
+
+
 def test_a_refusal_names_the_word_and_what_is_allowed() -> None:
     with pytest.raises(ScriptRefused, match=r"^line 2: `rm` is not run.* digits train, mine"):
         parse_script(f"{DIGITS}\nrm x", RUNNERS)

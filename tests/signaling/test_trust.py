@@ -173,7 +173,7 @@ def test_a_file_with_a_public_key_checks_what_its_private_key_signed(
 
 def test_a_file_with_a_secret_ends_before_its_newline(tmp_path: Path) -> None:
     for ending in (b"", b"\n", b"\r\n"):
-        (tmp_path / "key").write_bytes(SECRET + ending)
+        (tmp_path / "key").write_bytes(b"hs256:" + SECRET + ending)
         key = JwtKey.of_file(tmp_path / "key", audience="here")
         assert checked_name(jwt({"sub": "a", "exp": FAR, "aud": "here"}), key, NOW) == "a"
 
@@ -186,7 +186,12 @@ def test_a_file_without_a_usable_key_is_refused_in_words(tmp_path: Path) -> None
     jwk = '{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}'
     for data, why in (
         (b"", "neither"),
-        (b"too-short\n", "at least 32 bytes"),
+        (b"hs256:too-short\n", "at least 32 bytes"),
+        (SECRET, "hs256:"),
+        (
+            public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).splitlines()[1],
+            "hs",
+        ),
         (private, "public half"),
         (b"-----BEGIN PUBLIC KEY-----\nxx\n-----END PUBLIC KEY-----\n", "public half"),
         (pem(generate_rsa(65537, 1024)), "2048 bits"),  # noqa: S505 - refused here
@@ -194,7 +199,7 @@ def test_a_file_without_a_usable_key_is_refused_in_words(tmp_path: Path) -> None
         (public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH), "neither"),
         (public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "neither"),
         (jwk.encode(), "neither"),
-        (SECRET + b"\nsecond line\n", "neither"),
+        (b"hs256:" + SECRET + b"\nsecond line\n", "neither"),
         (b"x" * (1024 * 1024 + 1), "too large"),
     ):
         (tmp_path / "key").write_bytes(data)

@@ -1,0 +1,2 @@
+#!/bin/bash
+fit-line --data points.csv --epochs 3000
