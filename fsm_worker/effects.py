@@ -186,9 +186,9 @@ class AdmitGuest(Effect, frozen=True, kw_only=True):
 
 
 class TurnAway(Effect, frozen=True, kw_only=True):
-    """Tell it that it has not."""
+    """Tell it that it has not, and close the peer connection when that has left."""
 
-    owner = Owner.GUESTS
+    owner = Owner.WEBRTC
 
 
 class SendPong(Effect, frozen=True, kw_only=True):

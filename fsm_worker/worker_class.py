@@ -17,7 +17,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 
-from fsm_worker.effects import ClosePeer, HandleConnection, KeepIceAlive, Owner
+from fsm_worker.effects import ClosePeer, HandleConnection, KeepIceAlive, Owner, TurnAway
 from fsm_worker.events import (
     RecvOffer,
     SentAnswer,
@@ -266,6 +266,11 @@ class RTCWorkerClient:
 
     async def close_peer(self, effect: ClosePeer) -> None:
         """Closes the link's peer connection."""
+        await self._close(effect.subject)
+
+    async def turn_away(self, effect: TurnAway) -> None:
+        """Closes the link of a guest that may not come in, once it was told so."""
+        await self.guests.turn_away(effect)
         await self._close(effect.subject)
 
     async def _close(self, link: str) -> None:

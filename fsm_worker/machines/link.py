@@ -81,12 +81,7 @@ _UP = (S.UP, S.SUSPECT)
 _ALIVE = (arm(Timer.PING), arm(Timer.QUIET))
 _FAIL = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.ABORTED))
 _REJECT = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
-_TURN_AWAY = (
-    TurnAway,  # and flush it: closing at once would lose it
-    Farewell,
-    do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED),
-    arm(Timer.CLOSE),
-)
+_TURN_AWAY = (TurnAway, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
 #: Whoever speaks sleap-rtc has no key, and nothing to resume a session by: it ends with its link.
 _GUEST = (
     put("foreign", True),
@@ -113,9 +108,9 @@ ANSWERING = (
         S.AUTHENTICATING, _GUEST, (SendChallenge, arm(Timer.AUTH))),
     Row("L56", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, foreign), S.UP,
         (), (AdmitGuest, *_ALIVE)),
-    Row("L57", (S.AUTHENTICATING,), ProofChecked, (~proved, foreign), S.CLOSING,
+    Row("L57", (S.AUTHENTICATING,), ProofChecked, (~proved, foreign), S.REJECTED,
         (take("reason"),), _TURN_AWAY),
-    Row("L58", (S.AUTHENTICATING,), Timer.AUTH, (foreign,), S.CLOSING,
+    Row("L58", (S.AUTHENTICATING,), Timer.AUTH, (foreign,), S.REJECTED,
         (put("reason", "the peer did not prove the room secret in time"),), _TURN_AWAY),
 )  # fmt: skip
 

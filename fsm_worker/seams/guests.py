@@ -4,6 +4,7 @@ See `fsm_worker.seams.guest` for one of them.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -43,8 +44,8 @@ from fsm_worker.seams import guest_words as words
 from fsm_worker.seams.channels import Channels, LinkGone
 from fsm_worker.seams.guest import Guest
 from fsm_worker.seams.spools import Spool, Spools
+from protocol import CONTROL_LABEL, sleap_rtc
 from protocol import messages as m
-from protocol import sleap_rtc
 from protocol.bulk import DEFAULT_CHUNK, HEADER_SIZE, encode_chunk
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.sleap_rtc import auth
@@ -57,6 +58,8 @@ _INPUT = "package.zip"
 _READ = 256 * 1024
 _RAW = 64 * 1024
 _PAYLOAD = DEFAULT_CHUNK - HEADER_SIZE
+#: Seconds for a refusal to leave before its link is closed.
+_LAST_WORDS_S = 5.0
 
 
 class Guests:
@@ -123,8 +126,8 @@ class Guests:
         """Says that the proof is good."""
         self._of(effect).say((f.AuthSuccess(),))
 
-    def turn_away(self, effect: TurnAway) -> None:
-        """Says that there is none, or that it is wrong."""
+    async def turn_away(self, effect: TurnAway) -> None:
+        """Says that there is none, or that it is wrong; returns when that has left."""
         guest = self._of(effect)
         if isinstance(effect.event, TimerExpired):
             reason = f.AuthReason.TIMEOUT
@@ -132,6 +135,9 @@ class Guests:
             missing = guest.proof == f.NO_PROOF
             reason = f.AuthReason.MISSING if missing else f.AuthReason.INVALID
         guest.say((f.AuthFailure(reason=reason),))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await guest.channels.flushed(CONTROL_LABEL)
 
     # --- the package ---------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ UP = "up suspect"
 ALIVE = "Timer(ping) Timer(quiet)"
 FAIL = "ClosePeer ReportLinkFailure(aborted)"
 REJECT = "ClosePeer ReportLinkFailure(not_authenticated)"
-TURN_AWAY = "TurnAway Farewell ReportLinkFailure(not_authenticated) Timer(close)"
+TURN_AWAY = "TurnAway ReportLinkFailure(not_authenticated)"
 GREETED = {"greeted": True}
 FOREIGN = {"foreign": True}
 #: Its session ends with its link: there is nothing by which it could come back.
@@ -74,9 +74,9 @@ WORKERS = (
          "SendChallenge Timer(auth)", {"peer": "p-1"}, **GUEST),
     case("L56", "authenticating", checked(proved=True, trusted=True), "up", f"AdmitGuest {ALIVE}",
          FOREIGN),
-    case("L57", "authenticating", checked(proved=False, trusted=False), "closing", TURN_AWAY,
+    case("L57", "authenticating", checked(proved=False, trusted=False), "rejected", TURN_AWAY,
          FOREIGN, reason=Says("not known")),
-    case("L58", "authenticating", Timer.AUTH, "closing", TURN_AWAY, FOREIGN,
+    case("L58", "authenticating", Timer.AUTH, "rejected", TURN_AWAY, FOREIGN,
          reason=Says("in time")),
 )  # fmt: skip
 
