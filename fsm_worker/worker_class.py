@@ -5,7 +5,6 @@ name. What happens when is in `fsm_worker.machines`; how, in `fsm_worker.service
 """
 
 import asyncio
-import contextlib
 import signal
 from functools import partial
 
@@ -32,7 +31,7 @@ from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from fsm_worker.machines.worlds import at_rest, worker_world
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.channels import fingerprint
-from fsm_worker.seams.gathering import gathered
+from fsm_worker.seams.gathering import closed, gathered
 from fsm_worker.seams.guests import Guests
 from fsm_worker.seams.loopback import allow_loopback
 from fsm_worker.seams.peer_links import PeerLinks
@@ -220,7 +219,7 @@ class RTCWorkerClient:
         for link in list(self._peers):
             await self._close(link)
         if self._given is not None:
-            await self._given.close()
+            await closed(self._given)
         await self.job_executor.close()
         await self.progress_reporter.aclose()
         await self.file_manager.close()
@@ -277,8 +276,7 @@ class RTCWorkerClient:
         self.links.forget(link)
         pc = self._peers.pop(link, None)
         if pc is not None:
-            with contextlib.suppress(ConnectionError):
-                await pc.close()
+            await closed(pc)
 
     def _new_peer(self) -> RTCPeerConnection:
         servers = [RTCIceServer(urls=url) for url in self.settings.ice_servers]

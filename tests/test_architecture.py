@@ -39,7 +39,10 @@ SLEEPS = {
     ("fsm_worker/signaling/server.py", "_close"): "uvicorn takes a connection some turns late",
 }
 TASKS = {
-    ("fsm_worker/seams/gathering.py", "gathered"): "awaited right here, also when it is cancelled",
+    (
+        "fsm_worker/seams/gathering.py",
+        "_to_its_end",
+    ): "awaited right here, also when it is cancelled",
     ("fsm_worker/runtime.py", "spawn"): "the runtime's own task group, kept as its attribute",
     ("fsm_worker/signaling/server.py", "__aexit__"): (
         "closing goes on while the task that closes is cancelled; it is awaited right here"

@@ -1,6 +1,5 @@
 """A client's peer connections: the only other place beside `RTCWorkerClient` that has any."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 
 from aiortc import (
@@ -14,7 +13,7 @@ from fsm_worker.effects import AcceptAnswer, ClosePeer, KeepIceAlive, MakeOffer
 from fsm_worker.events import RecvAnswer
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.channels import fingerprint
-from fsm_worker.seams.gathering import gathered
+from fsm_worker.seams.gathering import closed, gathered
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.readiness import readiness
 from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL
@@ -83,8 +82,7 @@ class Dialler:
         self._links.forget(link)
         pc = self._peers.pop(link, None)
         if pc is not None:
-            with contextlib.suppress(ConnectionError):
-                await pc.close()
+            await closed(pc)
 
     def _changed(self, link: str) -> None:
         pc = self._peers.get(link)

@@ -1,27 +1,50 @@
-"""Gathering of ICE candidates that can be given up without losing a socket."""
+"""Opening and closing of peer connections that can be given up without losing a socket.
+
+aioice forgets the sockets of a gathering, or of a closing, that is cancelled in its middle, so that
+nobody can close them. Both go on for their own time here, and whoever gave them up waits for them.
+"""
 
 import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from aiortc import RTCPeerConnection, RTCSessionDescription
+
+_gathering: "WeakKeyDictionary[RTCPeerConnection, asyncio.Future[None]]" = WeakKeyDictionary()
 
 
 async def gathered(pc: RTCPeerConnection, description: RTCSessionDescription) -> str:
     """Sets the local description, which opens sockets and asks the STUN servers.
-
-    aioice forgets the sockets of a gathering that is cancelled in its middle, so that nobody can
-    close them: it goes on for its own time (at most 5 s where a STUN server does not answer), and
-    whoever cancelled it closes the peer connection then.
 
     Args:
         pc: the peer connection.
         description: from its `createOffer` or `createAnswer`.
 
     Returns:
-        The SDP with the candidates.
+        The SDP with the candidates; after at most 5 s where a STUN server does not answer.
     """
-    gathering = asyncio.ensure_future(pc.setLocalDescription(description))
-    try:
-        await asyncio.shield(gathering)
-    finally:
-        await asyncio.wait({gathering})
+    await _to_its_end(_gathering, pc, pc.setLocalDescription(description))
     return str(pc.localDescription.sdp)
+
+
+async def closed(pc: RTCPeerConnection) -> None:
+    """Closes a peer connection, after what it is gathering."""
+    under_way = _gathering.get(pc)
+    if under_way is not None:
+        await asyncio.wait({under_way})
+    with contextlib.suppress(ConnectionError):
+        await _to_its_end(WeakKeyDictionary(), pc, pc.close())
+
+
+async def _to_its_end(
+    noted: "WeakKeyDictionary[RTCPeerConnection, asyncio.Future[None]]",
+    pc: RTCPeerConnection,
+    work: Coroutine[Any, Any, None],
+) -> None:
+    doing = noted[pc] = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(doing)
+    finally:
+        await asyncio.wait({doing})

@@ -138,4 +138,5 @@ def main(mode: str, *arguments: str) -> None:
             flood(int(arguments[0]))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
