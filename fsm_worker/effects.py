@@ -495,6 +495,18 @@ class FeedPackage(Effect, frozen=True, kw_only=True):
     owner = Owner.GUESTS
 
 
+class KeepArriving(Effect, frozen=True, kw_only=True):
+    """Take the announced file for the package."""
+
+    owner = Owner.GUESTS
+
+
+class DropArriving(Effect, frozen=True, kw_only=True):
+    """Delete the announced file; it is not taken."""
+
+    owner = Owner.GUESTS
+
+
 class DropPackage(Effect, frozen=True, kw_only=True):
     """Delete what is kept of the package or of the results."""
 

@@ -61,7 +61,8 @@ class Guest:
         opened: what the link's machine is told of the channel.
         nonce: that the client has to answer, if there is a secret.
         proof: its answer, once it came.
-        package: the file that the client sends, until it is the worker's.
+        arriving: a file that the client has announced, until its machine keeps or refuses it.
+        package: the file that was kept, until it is the worker's.
         results: the file that the worker sends.
         transfers: the last transfer number that was given out.
     """
@@ -77,13 +78,14 @@ class Guest:
         )
         self.nonce = auth.nonce(secrets.token_bytes(auth.NONCE_SIZE)) if secret else ""
         self.proof = ""
+        self.arriving: Spool | None = None
         self.package: Spool | None = None
         self.results: Spool | None = None
         self.transfers = 0
         self._runtime = runtime
         self._spools = spools
         self._secret = secret
-        self._taking = False  # bytes belong to the announced file
+        self._taking: Spool | None = None  # the file that bytes belong to
         self._line = ""  # output whose line has not ended yet
         self._strayed = False  # the client was told that its bytes belong to none
 
@@ -142,7 +144,7 @@ class Guest:
             case f.FileMeta():
                 return self._announced(frame)
             case f.EndOfFile():
-                self._taking = self._strayed = False
+                self._taking, self._strayed = None, False
                 return PackageEnded()
             case _:
                 return words.read(frame)
@@ -160,8 +162,8 @@ class Guest:
         return ProofChecked(proved=right, trusted=right, reason=reason)
 
     def _keep(self, payload: bytes) -> Event | None:
-        if self._taking and self.package is not None:
-            self.package.append(payload)
+        if self._taking is not None:
+            self._taking.append(payload)
             return None
         told, self._strayed = self._strayed, True
         return None if told else GuestRefused(reason=_STRAY)
@@ -169,18 +171,22 @@ class Guest:
     def _announced(self, frame: f.FileMeta) -> Event:
         reason = ""
         self._strayed = True  # if it is refused: that is said once, not of its bytes too
-        if self.package is not None:
-            reason = "the package before this one is still on its way: wait for its end"
-            self._taking = False
+        self._taking = None
+        if self.arriving is not None:
+            reason = "two packages at once: announce the next when this one has ended"
         else:
             try:
-                self.package = self._spools.open(frame.size)
-                self._taking = True
+                self._taking = self.arriving = self._spools.open(frame.size)
             except ProtocolError as error:
                 reason = error.sentence
             except OSError as error:
                 reason = f"the worker's disk refused: {error.strerror}"
         return PackageAnnounced(name=frame.name, size=frame.size, gui=frame.gui, reason=reason)
+
+    def let_go(self, spool: Spool) -> None:
+        """The file is about to be deleted: bytes that still come for it belong to none."""
+        if self._taking is spool:
+            self._taking = None
 
     # --- from the worker -----------------------------------------------------------------------
 

@@ -15,11 +15,13 @@ from fsm_worker.effects import (
     AskStop,
     CheckPackage,
     ConfirmResults,
+    DropArriving,
     DropPackage,
     Effect,
     FeedPackage,
     FetchResults,
     HandOver,
+    KeepArriving,
     RefuseFlow,
     RefuseResults,
     SendChallenge,
@@ -107,7 +109,7 @@ class Guests:
         """The link is closed; its files go with it."""
         guest = self._guests.pop(link, None)
         if guest is not None:
-            self._drop(guest)
+            self._drop_all(guest)
 
     def _of(self, effect: Effect) -> Guest:
         guest = self._guests.get(effect.subject)
@@ -140,6 +142,17 @@ class Guests:
                 await guest.channels.flushed(CONTROL_LABEL)
 
     # --- the package ---------------------------------------------------------------------------
+
+    def keep_arriving(self, effect: KeepArriving) -> None:
+        """The announced file is the package."""
+        guest = self._of(effect)
+        guest.package, guest.arriving = guest.arriving, None
+
+    def drop_arriving(self, effect: DropArriving) -> None:
+        """Deletes the announced file, whose bytes may still come."""
+        guest = self._of(effect)
+        self._doom(guest, guest.arriving)
+        guest.arriving = None
 
     async def check_package(self, effect: CheckPackage) -> None:
         """Measures and hashes what came.
@@ -202,11 +215,21 @@ class Guests:
         address = (MachineName.GUEST, guest.link)
         for task in ("check_package", "feed_package", "hand_over"):
             self._runtime.cancel(address, f"{task} ")
-        for spool in (guest.package, guest.results):
-            if spool is not None:
-                self._doomed.add(spool)
-                self._runtime.spawn(address, partial(self._discard, spool), "discard")
+        self._doom(guest, guest.package, guest.results)
         guest.package = guest.results = None
+
+    def _drop_all(self, guest: Guest) -> None:
+        self._drop(guest)
+        self._doom(guest, guest.arriving)
+        guest.arriving = None
+
+    def _doom(self, guest: Guest, *spools: Spool | None) -> None:
+        for spool in spools:
+            if spool is not None:
+                guest.let_go(spool)
+                self._doomed.add(spool)
+                address = (MachineName.GUEST, guest.link)
+                self._runtime.spawn(address, partial(self._discard, spool), "discard")
 
     async def _discard(self, spool: Spool) -> None:
         await asyncio.to_thread(spool.discard)
@@ -215,7 +238,7 @@ class Guests:
     async def close(self) -> None:
         """Deletes what is left of everybody's files."""
         for guest in self._guests.values():
-            self._drop(guest)
+            self._drop_all(guest)
         for spool in list(self._doomed):
             await self._discard(spool)
 
