@@ -1,17 +1,21 @@
 """Who we are, and whom we know: an Ed25519 key on disk, and the keys that may come in."""
 
 import hmac
-import json
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from protocol.messages import Hello, Proof
 from protocol.proof import from_text, invitation, to_text
+from protocol.table import Right
+
+_INVITED = (Right.SUBMIT.value, Right.OPERATE.value)
+_FILE = msgspec.json.Decoder(dict[str, tuple[str, ...]])
 
 
 class KeyUnreadable(RuntimeError):
@@ -67,25 +71,36 @@ def proved(key: str, signature: str, transcript: bytes) -> bool:
     return True
 
 
-#: Decides whether a proved peer may come in; returns "" or the reason why not.
-Trust = Callable[[Hello, Proof, bytes], str]
+class Trust(Protocol):
+    """Whom we let in."""
+
+    def __call__(self, hello: Hello, proof: Proof, transcript: bytes) -> str:
+        """Decides whether a proved peer may come in; returns "" or the reason why not."""
+
+    def rights(self, key: str) -> tuple[str, ...]:
+        """What a key may do here."""
 
 
 class KnownClients:
     """The clients of a worker: keys that came once with an invitation, kept in a file.
 
+    Whoever comes with the line that a worker printed got it from its operator, and is one. So is
+    whoever can read the worker's own key.
+
     Args:
-        path: of a JSON file; need not exist.
+        path: of a JSON file, an object of rights by key; need not exist.
+        own: the worker's own key.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, own: str = "") -> None:
         self.path = path
         self.secret = secrets.token_bytes(32)
+        self._own = own
         self._spent = False
         try:
-            self._keys: set[str] = set(json.loads(path.read_text(encoding="utf-8")))
+            self._keys = _FILE.decode(path.read_bytes())
         except FileNotFoundError:
-            self._keys = set()
+            self._keys = {}
         except (OSError, ValueError) as error:
             raise KeyUnreadable(
                 f"{path} can't be read: repair it, or delete it and invite the clients again"
@@ -93,31 +108,47 @@ class KnownClients:
 
     def __call__(self, hello: Hello, proof: Proof, transcript: bytes) -> str:
         """Trusts known keys, and the first new key that holds this worker's invitation."""
-        if hello.key in self._keys:
+        if self.rights(hello.key):
             return ""
         if not hmac.compare_digest(proof.invitation, invitation(self.secret, transcript)):
             return "this key is not known here: use the line that the worker printed"
         if self._spent:
             return "this invitation was used by another client: ask for a new one"
         self._spent = True
-        self._keys.add(hello.key)
+        self._keys[hello.key] = _INVITED
         self._save()
         return ""
+
+    def rights(self, key: str) -> tuple[str, ...]:
+        """What a key may do here; nothing if it is not known."""
+        return _INVITED if key and key == self._own else self._keys.get(key, ())
 
     def _save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".part")
         partial.touch(mode=0o600)
-        partial.write_text(json.dumps(sorted(self._keys)), encoding="utf-8")
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(self._keys)))
         partial.replace(self.path)
 
 
-def only(key: str) -> Trust:
-    """Trusts one worker: the one whose key the session string names."""
+class Only:
+    """Trusts one worker: the one whose key the session string names.
 
-    def trust(hello: Hello, _proof: Proof, _transcript: bytes) -> str:
-        if hmac.compare_digest(hello.key, key):
+    Args:
+        key: that one.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, hello: Hello, proof: Proof, transcript: bytes) -> str:
+        """Trusts that key."""
+        del proof, transcript
+        if hmac.compare_digest(hello.key, self._key):
             return ""
         return "another worker answered: its key is not the one in the session string"
 
-    return trust
+    def rights(self, key: str) -> tuple[str, ...]:
+        """A worker asks for nothing."""
+        del key
+        return ()

@@ -6,7 +6,8 @@ Laws:
   slot is held from `preparing` to the end of the process.
 - Stop and cancel are different: stop ends with the batch and keeps the model, cancel throws away.
   Both escalate by timers until the whole process tree is gone. Nothing else ends a running job but
-  its wall-clock limit and the worker's end; a client that leaves does not.
+  its wall-clock limit, an operator's break that it was given time for, and the worker's end; a
+  client that leaves does not.
 - The outcome is fixed once, on the way into `collecting` (or `done`, or `rejected`), and is never
   read off a return code alone once a signal was sent: `why` decides.
 - A job belongs to a key, not to a link or a session.
@@ -43,6 +44,7 @@ from fsm_worker.events import (
     Collected,
     CollectFailed,
     Crowded,
+    DrainOverdue,
     EffectFailed,
     Event,
     FileProgressed,
@@ -125,6 +127,7 @@ _OUTCOME_BY_WHY = {
     Why.CANCEL: O.CANCELLED,
     Why.WALL: O.TIMED_OUT,
     Why.WORKER: O.WORKER_STOPPED,
+    Why.DRAIN: O.STOPPED_EARLY,
 }
 
 
@@ -257,6 +260,8 @@ ROWS = (
     Row("J36", (S.RUNNING,), Stop, (), S.STOPPING, (put("why", Why.STOP), put("step", 0)), _STOP),
     Row("J37", (S.RUNNING,), Timer.WALL, (), S.STOPPING,
         (put("why", Why.WALL), put("step", 0)), _STOP),
+    Row("J67", (S.RUNNING,), DrainOverdue, (), S.STOPPING,
+        (put("why", Why.DRAIN), put("step", 0)), _STOP),
     Row("J38", (S.RUNNING,), WorkerStopping, (), S.CANCELLING,
         (put("why", Why.WORKER),), _CANCEL),
     Row("J39", (S.RUNNING, S.STOPPING), Cancel, (), S.CANCELLING,

@@ -54,7 +54,7 @@ from protocol import NATIVE_VERSION
 from protocol.errors import ErrorCode
 from protocol.lifecycle import LinkState
 from protocol.messages import Ack, Bye, Hello, Ping, Pong, Proof
-from protocol.table import MachineName
+from protocol.table import MachineName, Right
 
 S = LinkState
 #: Refused frames that a link survives; a peer that goes on is broken or hostile.
@@ -76,6 +76,12 @@ is_next = Guard("is_next", lambda _facts, event: event.number == event.expected)
 is_old = Guard("is_old", lambda _facts, event: event.number < event.expected)
 few_strikes = Guard("few_strikes", lambda _facts, event: event.strikes < STRIKES)
 
+
+def guest_key(peer: str) -> str:
+    """What stands for the key of a client of sleap-rtc: whom the signaling server says it is."""
+    return f"sleap-rtc:{peer}"
+
+
 _PRE = (S.NEGOTIATING, S.CHECKING, S.SECURING, S.AUTHENTICATING)
 _UP = (S.UP, S.SUSPECT)
 _ALIVE = (arm(Timer.PING), arm(Timer.QUIET))
@@ -85,7 +91,8 @@ _TURN_AWAY = (TurnAway, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
 #: Whoever speaks sleap-rtc has no key, and nothing to resume a session by: it ends with its link.
 _GUEST = (
     put("foreign", True),
-    fold("key", "key := sleap-rtc:peer", lambda facts, _event: f"sleap-rtc:{facts.peer}"),
+    fold("key", "key := sleap-rtc:peer", lambda facts, _event: guest_key(facts.peer)),
+    put("rights", (Right.SUBMIT.value,)),
     take("session"),
     put("farewell", True),
 )
@@ -140,7 +147,8 @@ SHARED = (
     Row("L17", (S.AUTHENTICATING,), Proof, (greeted,), None, (), (CheckProof,)),
     Row("L18", (S.AUTHENTICATING,), Proof, (~greeted,), S.REJECTED,
         (put("reason", "the peer proved a key that it had not named"),), _REJECT),
-    Row("L19", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, ~foreign), S.UP, (), _ALIVE),
+    Row("L19", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, ~foreign), S.UP,
+        (take("rights"),), _ALIVE),
     Row("L20", (S.AUTHENTICATING,), ProofChecked, (~proved, ~foreign), S.REJECTED,
         (take("reason"),), _REJECT),
     Row("L21", (S.AUTHENTICATING,), ProofChecked, (proved, ~trusted), S.REJECTED,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from fsm_worker.effects import (
     AnnounceStatus,
+    ConfirmDrain,
     Leave,
     PublishStatus,
     ReportReady,
@@ -156,6 +157,13 @@ class StateManager:
             reason=worker.facts.reason,
             capabilities=self.capabilities,
         )
+
+    def confirm_drain(self, effect: ConfirmDrain) -> None:
+        """Answers `drain` and `undrain`."""
+        if isinstance(effect.event, Received):
+            state = WorkerState(effect.after)
+            drained = effect.facts.drained or effect.facts.leaving
+            self._tell(effect.event.session, m.DrainState(drained=drained, state=state))
 
     def report_signalling(self, effect: ReportSignalling) -> None:
         """Tells the operator that the server refuses this worker."""

@@ -30,7 +30,9 @@ def offer(*, room: bool) -> e.Event:
 
 
 def checked(*, proved: bool, trusted: bool) -> e.Event:
-    return e.ProofChecked(proved=proved, trusted=trusted, reason="this key is not known here")
+    return e.ProofChecked(
+        proved=proved, trusted=trusted, rights=("submit",), reason="this key is not known here"
+    )
 
 
 def frame(number: int, expected: int) -> e.Event:
@@ -56,7 +58,10 @@ TURN_AWAY = "TurnAway ReportLinkFailure(not_authenticated)"
 GREETED = {"greeted": True}
 FOREIGN = {"foreign": True}
 #: Its session ends with its link: there is nothing by which it could come back.
-GUEST = {"foreign": True, "key": "sleap-rtc:p-1", "session": "guest-l-1", "farewell": True}
+GUEST = {
+    "foreign": True, "key": "sleap-rtc:p-1", "rights": ("submit",), "session": "guest-l-1",
+    "farewell": True,
+}  # fmt: skip
 
 WORKERS = (
     # A client's offer is answered, while there is room.
@@ -105,7 +110,8 @@ SHARED = (
     case("L16", "authenticating", hello(1), "rejected", REJECT, GREETED, reason=Says("twice")),
     case("L17", "authenticating", PROOF, STAYS, "CheckProof", GREETED),
     case("L18", "authenticating", PROOF, "rejected", REJECT, reason=Says("not named")),
-    case("L19", "authenticating", checked(proved=True, trusted=True), "up", ALIVE),
+    case("L19", "authenticating", checked(proved=True, trusted=True), "up", ALIVE,
+         rights=("submit",)),
     case("L20", "authenticating", checked(proved=False, trusted=True), "rejected", REJECT,
          reason=Says("not known")),
     case("L21", "authenticating", checked(proved=True, trusted=False), "rejected", REJECT,

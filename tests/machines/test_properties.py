@@ -477,8 +477,8 @@ class WorkerMachine(RuleBasedStateMachine):
     def asks_for_what_is_not_there(self, key: str) -> None:
         link, session = self.place_of(key)
         if link:
-            self.p.say(link, m.Reserve())
-            assert self.p.errors(session)[-1] is ErrorCode.NOT_SUPPORTED
+            self.p.say(link, m.Attach(job="job-nobodys0"))
+            assert self.p.errors(session)[-1] is ErrorCode.UNKNOWN_JOB
 
     @now_and_then
     @rule(key=who, again=st.booleans())
