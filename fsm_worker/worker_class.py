@@ -23,7 +23,7 @@ from fsm_worker.events import (
     Started,
     TerminateRequested,
 )
-from fsm_worker.folders import claimed, make_private
+from fsm_worker.folders import WORKER_KEY, claimed, make_private
 from fsm_worker.identity import Identity, KnownClients
 from fsm_worker.journal import Journal
 from fsm_worker.machines.engine import Step
@@ -80,7 +80,7 @@ class RTCWorkerClient:
         state = self.settings.state
         make_private(state)
         (state / "jobs").mkdir(exist_ok=True)
-        self.identity = Identity.load(state / "worker.key")
+        self.identity = Identity.load(state / WORKER_KEY)
         self.clients = KnownClients(state / "clients.json", self.identity.key)
         self.world = worker_world()
         self.journal = Journal(state / "journal.sqlite")
@@ -137,6 +137,7 @@ class RTCWorkerClient:
         self.state_manager = StateManager(
             self.world, name=self.settings.name, send=self.signaling.send,
             tell=self.sessions.send, emit=emit, say=self.settings.say, ready=self.settings.ready,
+            foreign=self.settings.allow_sleap_rtc,
         )  # fmt: skip
         # an owner's value is the attribute that performs its effects; WebRTC is this class itself
         self.runtime.bind({owner: getattr(self, owner, self) for owner in Owner})
