@@ -22,6 +22,40 @@ class KeyUnreadable(RuntimeError):
     """The key file is damaged: restore it, or delete it to become somebody new."""
 
 
+#: Bytes of every key on disk: what RFC 8032 (5.1.5) asks for, and enough for a MAC.
+_KEY_SIZE = 32
+
+
+def load_key(path: Path) -> bytes:
+    """Reads the secret key at `path`, or makes one there that only its owner can read.
+
+    Returns:
+        32 bytes.
+
+    Raises:
+        KeyUnreadable: there is a file, but it holds no key.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        try:
+            raw = from_text(path.read_text(encoding="ascii").strip())
+        except (ValueError, OSError) as error:
+            raise _unreadable(path) from error
+        if len(raw) != _KEY_SIZE:
+            raise _unreadable(path) from None
+        return raw
+    made = secrets.token_bytes(_KEY_SIZE)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(to_text(made) + "\n")
+    return made
+
+
+def _unreadable(path: Path) -> KeyUnreadable:
+    return KeyUnreadable(f"{path} holds no key: restore it, or delete it to become somebody new")
+
+
 class Identity:
     """An Ed25519 key pair (RFC 8032).
 
@@ -40,21 +74,7 @@ class Identity:
         Raises:
             KeyUnreadable: there is a file, but it holds no key.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            try:
-                raw = from_text(path.read_text(encoding="ascii").strip())
-                return cls(Ed25519PrivateKey.from_private_bytes(raw))
-            except (ValueError, OSError) as error:
-                raise KeyUnreadable(
-                    f"{path} holds no key: restore it, or delete it to become somebody new"
-                ) from error
-        private = Ed25519PrivateKey.generate()
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(to_text(private.private_bytes_raw()) + "\n")
-        return cls(private)
+        return cls(Ed25519PrivateKey.from_private_bytes(load_key(path)))
 
     def sign(self, transcript: bytes) -> str:
         """A signature over the transcript, in URL-safe base64."""

@@ -122,6 +122,12 @@ def _signal(commands: "Commands") -> None:
     )
     for flag, about in TRUSTED.items():
         parser.add_argument(f"--{flag}", default="", metavar="FILE", help=about)
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="folder of its key: with the same one, peers come back after a restart (the user's)",
+    )
 
 
 def _several(parser: Parser, of_none: str) -> None:
