@@ -22,7 +22,8 @@ SECONDS: Mapping[Timer, Duration] = MappingProxyType(
         Timer.CLEAN: 60.0,
         Timer.STOP: 60.0,
         Timer.LINGER: 600.0,
-        Timer.NEGOTIATION: 10.0,
+        # each side asks the STUN servers for up to 5 s, one after the other
+        Timer.NEGOTIATION: 20.0,
         Timer.ICE: 15.0,
         Timer.DTLS: 10.0,
         Timer.AUTH: 10.0,
