@@ -76,7 +76,6 @@ class JobFacts(Struct, frozen=True, kw_only=True):
     stages: int = 0
     stage: int = 0
     step: int = 0  # of the stop escalation
-    trained: bool = False  # the trainer has reported since the stage started
     why: Why = Why.NONE
     outcome: Outcome = Outcome.NONE
     problems: tuple[Problem, ...] = ()

@@ -391,6 +391,7 @@ class FileNeed(Message, frozen=True, kw_only=True, tag="file_need"):
 
     transfer: Transfer
     ranges: Annotated[tuple[tuple[Size, Size], ...], Meta(max_length=1024)]
+    chunk: ChunkSize = 64 * 1024  # bytes of the largest chunk it takes, header included
 
 
 class FileStored(Message, frozen=True, kw_only=True, tag="file_stored"):

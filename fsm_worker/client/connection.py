@@ -273,7 +273,8 @@ class WorkerConnection:
             The path of the archive.
 
         Raises:
-            ProtocolError: there are no results, or they could not be stored.
+            ProtocolError: there are no results, they could not be stored, or they are being
+                fetched already.
             ConnectionOver: the worker is gone.
         """
         results = (await self.attach(job)).results
@@ -281,6 +282,8 @@ class WorkerConnection:
             raise ProtocolError(
                 ErrorCode.RESULTS_NOT_READY, "the job has no results: look at its state"
             )
+        if job in self._files:
+            raise ProtocolError(ErrorCode.IN_PROGRESS, "the results are being fetched already")
         name = f"{job}.zip"
         self._link.files.expect(
             job, [m.InputFile(name=name, size=results.size, root=results.root)], into
@@ -291,9 +294,9 @@ class WorkerConnection:
         self._link.send(fetch)
         try:
             await asyncio.wait({stored, refused}, return_when=asyncio.FIRST_COMPLETED)
-            for future in (stored, refused):
-                if future.done():
-                    future.result()
+            if not stored.done():
+                _unless_under_way(refused)
+            await stored
         finally:
             self._requests.forget(refused)
             del self._files[job]
@@ -391,3 +394,12 @@ class WorkerConnection:
             if not future.done():
                 future.set_exception(over)
         self._news.put_nowait(None)
+
+
+def _unless_under_way(refused: "asyncio.Future[m.Message]") -> None:
+    """Raises the refusal; one that says that they come already is none (an earlier fetch)."""
+    try:
+        refused.result()
+    except ProtocolError as error:
+        if error.code is not ErrorCode.IN_PROGRESS:
+            raise

@@ -24,7 +24,8 @@ SECONDS: Mapping[Timer, Duration] = MappingProxyType(
         Timer.LINGER: 600.0,
         Timer.LEASE: 30.0,
         Timer.DRAIN: lambda facts: facts.grace_s or None,
-        Timer.NEGOTIATION: 10.0,
+        # each side asks the STUN servers for up to 5 s, one after the other
+        Timer.NEGOTIATION: 20.0,
         Timer.ICE: 15.0,
         Timer.DTLS: 10.0,
         Timer.AUTH: 10.0,

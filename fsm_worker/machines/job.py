@@ -246,9 +246,8 @@ ROWS = (
     Row("J29", (S.PREPARING,), WorkerStopping, (), S.COLLECTING,
         (_ends(O.WORKER_STOPPED),), _DISCARD),
     # running
-    Row("J30", (S.RUNNING,), TrainerReported, (), None, (put("trained", True),)),
     Row("J31", (S.RUNNING,), ProcessExited, (exit_ok, more_stages), None,
-        (_next_stage, put("trained", False)), (ReportState, StartStage)),
+        (_next_stage,), (ReportState, StartStage)),
     Row("J32", (S.RUNNING,), ProcessExited, (exit_ok, ~more_stages), S.COLLECTING,
         (_ends(O.SUCCEEDED),), _COLLECT),
     Row("J33", (S.RUNNING,), ProcessExited, (~exit_ok, out_of_memory), S.COLLECTING,
@@ -315,8 +314,8 @@ ROWS = (
 )  # fmt: skip
 
 IGNORED = (
-    Ignored((S.STOPPING, S.CANCELLING, S.KILLING, S.COLLECTING, *FINAL), (TrainerReported,),
-            "shown to the client, no longer needed to decide anything"),
+    Ignored((S.RUNNING, S.STOPPING, S.CANCELLING, S.KILLING, S.COLLECTING, *FINAL),
+            (TrainerReported,), "shown to the client; a trainer's words decide nothing"),
     Ignored((*ON_GPU, S.VALIDATING, S.QUEUED, S.COLLECTING, *FINAL),
             (FileProgressed, InputStored, InputRefused), "the inputs are complete, or given up"),
     Ignored((S.STOPPING,), (Timer.REPEAT,), "signals have taken over"),

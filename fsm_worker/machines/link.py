@@ -69,6 +69,7 @@ greeted = Guard("greeted", lambda facts, _event: facts.greeted)
 version_common = Guard(
     "version_common", lambda _facts, event: NATIVE_VERSION in event.message.versions
 )
+named = Guard("named", lambda _facts, event: bool(event.message.session))
 proved = Guard("proved", lambda _facts, event: event.proved)
 trusted = Guard("trusted", lambda _facts, event: event.trusted)
 numbered = Guard("numbered", lambda _facts, event: event.number > 0)
@@ -106,8 +107,10 @@ ANSWERING = (
         (take("peer"), put("reason", "too many links")),
         (do(RefuseOffer, code=ErrorCode.OVERLOADED),)),
     Row("L4", (S.NEGOTIATING,), SentAnswer, (), S.CHECKING, (), (arm(Timer.ICE),)),
-    Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common), None,
+    Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common, named), None,
         (put("greeted", True), take("key"), take("session"), take("generation")), (SendProof,)),
+    Row("L59", (S.AUTHENTICATING,), Hello, (~greeted, version_common, ~named), S.REJECTED,
+        (put("reason", "the client named no session: two of that kind would be one"),), _REJECT),
     # a client of sleap-rtc, where the operator allows it
     Row("L54", (S.CHECKING, S.SECURING), ControlOpened, (~native, foreign_allowed, ~secret), S.UP,
         _GUEST, _ALIVE),

@@ -185,9 +185,8 @@ CASES = (
     case("J29", "preparing", e.WorkerStopping(), "collecting", DISCARD,
          outcome=Outcome.WORKER_STOPPED),
     # It runs, stage by stage.
-    case("J30", "running", e.TrainerReported(event="train_begin"), STAYS, trained=True),
     case("J31", "running", ended(ok=True), STAYS, "ReportState StartStage",
-         {"stage": 0, "stages": 2, "trained": True}, stage=1, trained=False),
+         {"stage": 0, "stages": 2}, stage=1),
     case("J32", "running", ended(stage=1, ok=True), "collecting", COLLECT, LAST,
          outcome=Outcome.SUCCEEDED),
     case("J33", "running", ended(out_of_memory=True), "collecting", COLLECT,

@@ -19,9 +19,9 @@ from tests.machines.scenario import STAYS, Case, Says, case, covered, declared, 
 LinkTable = Table[LinkState, LinkFacts]
 
 
-def hello(*versions: int) -> e.Event:
+def hello(*versions: int, session: str = "s-1") -> e.Event:
     return received(
-        Hello(versions=versions, role="client", key="K", nonce="N", session="s-1", generation=3)
+        Hello(versions=versions, role="client", key="K", nonce="N", session=session, generation=3)
     )
 
 
@@ -73,6 +73,8 @@ WORKERS = (
     # The client says which session it comes for.
     case("L13", "authenticating", hello(2, 1), STAYS, "SendProof",
          greeted=True, key="K", session="s-1", generation=3),
+    case("L59", "authenticating", hello(1, session=""), "rejected", REJECT,
+         reason=Says("named no session")),
     # Where the operator allows it, a client of sleap-rtc comes in without a key, or with a proof.
     case("L54", "checking securing", foreign(secret=False), "up", ALIVE, {"peer": "p-1"}, **GUEST),
     case("L55", "checking securing", foreign(secret=True), "authenticating",

@@ -177,7 +177,7 @@ FRAMES: tuple[Frame, ...] = (
         seq=12,
         msg=m.FileOffer(transfer=1, job=JOB, name="package.zip", size=4096, root=ROOT, chunk=65536),
     ),
-    Frame(seq=13, msg=m.FileNeed(transfer=1, ranges=((0, 1024), (2048, 4096)))),
+    Frame(seq=13, msg=m.FileNeed(transfer=1, ranges=((0, 1024), (2048, 4096)), chunk=32768)),
     Frame(seq=14, msg=m.FileStored(transfer=1, root=ROOT)),
     Frame(
         seq=15,
