@@ -24,6 +24,7 @@ from fsm_worker.machines.world import THE_WORKER, World
 from fsm_worker.machines.worlds import client_world, worker_world
 from fsm_worker.runtime import Runtime, UnboundEffect, bind
 from fsm_worker.seams.guests import Guests
+from fsm_worker.seams.handshake import Handshake
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_link import SignalingLink
@@ -42,6 +43,7 @@ from protocol.table import MachineName
 WORKER_OWNERS = {
     Owner.WEBRTC: RTCWorkerClient,
     Owner.LINKS: PeerLinks,
+    Owner.HANDSHAKE: Handshake,
     Owner.SESSIONS: Sessions,
     Owner.SIGNALING: SignalingLink,
     Owner.CAPABILITIES: WorkerCapabilities,
@@ -55,6 +57,7 @@ WORKER_OWNERS = {
 CLIENT_OWNERS = {
     Owner.WEBRTC: Dialler,
     Owner.LINKS: PeerLinks,
+    Owner.HANDSHAKE: Handshake,
     Owner.SESSIONS: Sessions,
     Owner.FILE_MANAGER: FileManager,
     Owner.SIGNALING: SignalingLink,
