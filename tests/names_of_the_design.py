@@ -1,4 +1,4 @@
-"""What the modularisation design of sleap-rtc's worker names, and a check of what has its place here.
+"""What the modularisation design of sleap-rtc's worker names, and a check of what stands for it.
 
 A check is quick, and uses the real thing. `remove` takes that thing away; then the check must fail.
 """
@@ -289,9 +289,7 @@ async def progress_report(_folder: Path) -> None:
 
 
 def a_machine(gpu_id: int = 0) -> WorkerCapabilities:
-    return capabilities.WorkerCapabilities(
-        gpu_id=gpu_id, nvml=PynvmlDriver(Library()), environ={}
-    )
+    return capabilities.WorkerCapabilities(gpu_id=gpu_id, nvml=PynvmlDriver(Library()), environ={})
 
 
 async def gpu_id(_folder: Path) -> None:
@@ -370,7 +368,7 @@ NAMES: Mapping[str, Name] = {
     # routing
     "on_message": Name(on_message, without(PeerLinks, "attach")),
     "parse_message": Name(parse_message, without(codec, "decode")),
-    "msg_type → manager": Name(route, without(routing, "route")),
+    "route by msg_type": Name(route, without(routing, "route")),
     "FileManager.handle_message": Name(handle_message, without(FileManager, "take_chunk")),
     "JobExecutor.set_package_type": Name(set_package_type, without_word("PACKAGE_TYPE")),
     "MSG_JOB_ID": Name(shared("JOB_ID::job-1", frames.SharedJob), without_word("JOB_ID")),

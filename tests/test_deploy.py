@@ -144,7 +144,9 @@ def test_every_setting_is_explained_above_it(name: str) -> None:
 # --- the proxies -----------------------------------------------------------------------------
 
 
-def test_the_proxies_pass_to_where_the_signaling_server_listens_and_let_websockets_through() -> None:
+def test_the_proxies_pass_to_where_the_signaling_server_listens_and_let_websockets_through() -> (
+    None
+):
     words = shlex.split(one(DEPLOY / "fsm-signal.service", "ExecStart"))[3:]
     listen = str(build_parser().parse_args(words).listen)
     nginx = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")

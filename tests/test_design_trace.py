@@ -70,9 +70,7 @@ def rows(text: str) -> list[list[str]]:
     return [
         [cell.strip() for cell in line.strip("|").split(" | ")]
         for before, line in zip(["", *lines], lines, strict=False)
-        if line.startswith("| ")
-        and not line.startswith("| ---")
-        and before.startswith("|")
+        if line.startswith("| ") and not line.startswith("| ---") and before.startswith("|")
     ]
 
 
@@ -123,9 +121,7 @@ def test_every_test_that_is_named_exists_and_is_linked() -> None:
 
 def test_every_row_has_a_test_or_says_why_not() -> None:
     bare = {
-        row[0]
-        for row in PLAIN
-        if not named_tests(row[-1]) and not row[-1].startswith(DEPARTURE)
+        row[0] for row in PLAIN if not named_tests(row[-1]) and not row[-1].startswith(DEPARTURE)
     }
     assert bare == AWAITED
     assert {row[0] for row in PLAIN if row[-1] == NOT_YET} == AWAITED
