@@ -7,8 +7,10 @@ import asyncio
 import importlib
 import inspect
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -41,7 +43,7 @@ from protocol import messages as m
 from protocol.codec import Frame
 from protocol.sleap_rtc import frames
 from protocol.sleap_rtc import table as words_of_sleap_rtc
-from protocol.table import Direction, MachineName
+from protocol.table import Direction, MachineName, Right
 from tests.e2e.lab import open_lab
 from tests.protocol import samples
 from tests.services.test_capabilities import FIRST, SECOND, TWO_GPUS, Library
@@ -201,12 +203,14 @@ class Wire:
     def __init__(self) -> None:
         self.heard: dict[str, Callable[..., None]] = {}
         self.sent: list[str] = []
+        self.transport = SimpleNamespace(_data_channel_queue=deque())  # where aiortc's waits
 
     def on(self, name: str, handler: Callable[..., None]) -> None:
         self.heard[name] = handler
 
     def send(self, text: str) -> None:
         self.sent.append(text)
+        self.transport._data_channel_queue.append((self, 0, text))
 
     def remove_all_listeners(self) -> None:
         self.heard.clear()
@@ -249,11 +253,13 @@ async def parse_message(_folder: Path) -> None:
 
 
 async def route(_folder: Path) -> None:
-    world = worker_world()
-    found = routing.route(world, samples.BY_TYPE[m.Submit], LINK, "s-1", "key")
-    assert found == (MachineName.JOB, JOB)
-    assert routing.route(world, m.WorkerGet(), LINK, "s-1", "key") == (MachineName.SESSION, "s-1")
-    assert routing.route(world, m.Ping(n=1), LINK, "s-1", "key") == (MachineName.LINK, LINK)
+    who: Any = {"link": LINK, "session": "s-1", "key": "key", "rights": tuple(Right)}
+    for message, machine, subject in (
+        (samples.BY_TYPE[m.Submit], MachineName.JOB, JOB),
+        (m.WorkerGet(), MachineName.SESSION, "s-1"),
+        (m.Ping(n=1), MachineName.LINK, LINK),
+    ):
+        assert routing.route(worker_world(), message, **who) == (machine, subject)
 
 
 async def handle_message(folder: Path) -> None:

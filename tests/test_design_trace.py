@@ -55,11 +55,7 @@ HEADINGS = (
 AWAITED = {
     "Shared storage jobs",
     "Shared storage validation",
-    "Peer messaging",
-    "Job request and assignment handling",
     "What `shared_storage_root` does",
-    "`JobCoordinator` handles both client jobs and worker state sync",
-    "Use extracted managers as building blocks",
 }
 NOT_YET = "not named yet"
 

@@ -258,23 +258,20 @@ def test_what_stands_for_it_exists_here() -> None:
                 assert name in settings | _options(), name
 
 
-async def test_the_worker_of_the_page_lets_a_client_of_sleap_rtc_in(tmp_path: Path) -> None:
-    (serve,) = _blocks(MOVING, "python")
-    listen = ("-m", "fsm_worker", "signal", "--listen", "127.0.0.1:0", "--json")
-    async with _running(tmp_path, *listen) as server:
-        url = json.loads(await _line(server))["url"]
-        assert "8080" in serve
-        (tmp_path / "serve.py").write_text(serve.replace("8080", url.rpartition(":")[2]))
-        async with _running(tmp_path, "serve.py") as worker:
-            mark, _, text = (await _line(worker)).strip().partition(":")
-            assert mark == "sleap-session"
-            said = json.loads(base64.urlsafe_b64decode(text))  # as its clients read it
-            session = SessionString(
-                url=url, room=said["r"], token=said["t"], peer=said["p"], key=""
-            )
-            async with asyncio.timeout(60), SleapClient.open(session) as client:
-                await client.submit(digits(tmp_path), "digits.zip")
-                await client.gets()
+async def test_a_client_of_sleap_rtc_comes_in_with_the_string_of_the_page(tmp_path: Path) -> None:
+    (convert,) = _blocks(MOVING, "python")
+    (tmp_path / "session.py").write_text(convert)
+    serve = ("-m", "fsm_worker", "--allow-sleap-rtc", "on", "--json")
+    async with _running(tmp_path, *serve) as worker:
+        ours = json.loads(await _line(worker))["session"]
+        mark, _, text = (await _output(tmp_path, "session.py", ours)).strip().partition(":")
+        assert mark == "sleap-session"
+        said = json.loads(base64.urlsafe_b64decode(text))  # as its clients read it
+        url = SessionString.decode(ours).url
+        session = SessionString(url=url, room=said["r"], token=said["t"], peer=said["p"], key="")
+        async with asyncio.timeout(60), SleapClient.open(session) as client:
+            await client.submit(digits(tmp_path), "digits.zip")
+            await client.gets()
     assert [text for text in client.texts if text.startswith("TRAIN")] == GOOD
 
 

@@ -11,7 +11,7 @@ from protocol.table import tag_of
 class _Request(NamedTuple):
     tag: str
     job: str
-    reply: type[m.Message]
+    reply: type[m.Message] | tuple[type[m.Message], ...]
     event: str  # of the row that a change of state must name to be the answer
     future: "asyncio.Future[m.Message]"
 
@@ -27,7 +27,10 @@ class Requests:
         self._open: list[_Request] = []
 
     def ask(
-        self, message: m.Message, reply: type[m.Message], event: str = ""
+        self,
+        message: m.Message,
+        reply: type[m.Message] | tuple[type[m.Message], ...],
+        event: str = "",
     ) -> "asyncio.Future[m.Message]":
         """A future of the answer to `message`; `forget` it when it is no longer wanted."""
         future: asyncio.Future[m.Message] = asyncio.get_running_loop().create_future()

@@ -68,7 +68,7 @@ class PeerLinks:
     Args:
         runtime: whose inbox takes the events.
         identity: our key.
-        trust: says whether a proved peer may come in.
+        trust: says whether a proved peer may come in, and what it may do then.
         role: "worker" or "client".
         on_log: takes a log message (client), by session.
         on_chunk: takes a bulk frame, by session.
@@ -358,9 +358,11 @@ class PeerLinks:
         right = both and theirs.role == peer_role and proved(theirs.key, proof.signature, signed)
         refusal = self._trust(theirs, proof, signed) if right else ""
         reason = refusal if right else "the proof does not belong to this key and this connection"
-        self._post(
-            effect.subject, ProofChecked(proved=right, trusted=right and not refusal, reason=reason)
+        rights = self._trust.rights(theirs.key)
+        checked = ProofChecked(
+            proved=right, trusted=right and not refusal, rights=rights, reason=reason
         )
+        self._post(effect.subject, checked)
 
     def keep_alive(self, link: str) -> None:
         """Sends a ping."""

@@ -13,6 +13,7 @@ from aiortc import RTCDataChannel
 
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
 from fsm_worker.seams.peer_links import MOST_WAITING
+from fsm_worker.seams.room import MOST_LINKS
 from fsm_worker.services.archive import PackedArchive
 from fsm_worker.services.recipe import Runner
 from protocol import messages as m
@@ -20,6 +21,8 @@ from protocol.bulk import HEADER_SIZE
 from protocol.codec import Frame, encode
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, Outcome, WorkerState
+from protocol.signaling import Offer
+from protocol.table import MachineName
 from tests.e2e.lab import Lab, job_id, open_lab, until_final
 from tests.e2e.test_transfers import COPY
 from tests.test_journal import held
@@ -346,3 +349,17 @@ async def test_a_log_goes_on_after_bytes_that_show_nothing(tmp_path: Path) -> No
         talk.end()
         await reader.until("the end")
         assert reader.text.endswith("afterwards\n")
+
+
+async def test_of_too_many_offers_at_once_no_more_are_taken_than_there_may_be_links(
+    tmp_path: Path,
+) -> None:
+    """They are counted when their turn has come; when they came, none of them was a link yet."""
+    async with asyncio.timeout(30), open_lab(tmp_path) as lab, lab.client() as client:
+        for _ in range(MOST_LINKS + 8):
+            offer = Offer(sender="a-flood", target=lab.session.peer, sdp="v=0", link="l")
+            lab.worker.signaling._on_message(offer)
+        assert (await client.status()).name == "lab"
+        fired = lab.worker.journal.fired
+        assert fired[MachineName.LINK, "L1"] == MOST_LINKS  # the client's own is one of them
+        assert fired[MachineName.LINK, "L2"] == 9
