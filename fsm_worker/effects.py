@@ -23,6 +23,7 @@ class Owner(StrEnum):
     TIMERS = "timers"
     WEBRTC = "webrtc"
     LINKS = "links"
+    HANDSHAKE = "handshake"
     SESSIONS = "sessions"
     SIGNALING = "signaling"
     CAPABILITIES = "capabilities"
@@ -192,19 +193,19 @@ class RefuseOffer(Effect, frozen=True, kw_only=True):
 class SendHello(Effect, frozen=True, kw_only=True):
     """Open the handshake."""
 
-    owner = Owner.LINKS
+    owner = Owner.HANDSHAKE
 
 
 class SendProof(Effect, frozen=True, kw_only=True):
     """Prove our key for this connection."""
 
-    owner = Owner.LINKS
+    owner = Owner.HANDSHAKE
 
 
 class CheckProof(Effect, frozen=True, kw_only=True):
     """Compare the peer's proof with our own transcript."""
 
-    owner = Owner.LINKS
+    owner = Owner.HANDSHAKE
 
 
 class KeepIceAlive(Effect, frozen=True, kw_only=True):

@@ -104,7 +104,7 @@ class RTCWorkerClient:
             on_chunk=self._take_chunk, say=self.signaling.refuse, guests=self.guests,
         )  # fmt: skip
         self.sessions = Sessions(self.world, emit, self.links.write, name=self.settings.name)
-        self.links.sessions = self.sessions
+        self.links.sessions, self.handshake = self.sessions, self.links.handshake
         self.capabilities = WorkerCapabilities(
             gpu_id, emit=emit, disk=state, declared=self.settings.declared,
             runners=tuple(sorted({runner.name for runner in runners.values()})),

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fsm_worker.client.requests import Requests
+from fsm_worker.client.requests import Requests, ReservationRefused
 from fsm_worker.client.worker_link import ConnectionOver, WorkerLink
 from fsm_worker.events import SendRequested, Timer
 from fsm_worker.identity import Identity
@@ -28,20 +28,6 @@ __all__ = ["ConnectionOver", "ReservationRefused", "WorkerConnection"]
 PATIENCE = 30.0
 
 K = TypeVar("K", bound=m.Message)
-
-
-class ReservationRefused(Exception):
-    """The worker does not keep its slot for us: ask another, or later.
-
-    Args:
-        code: `need_unmet` where it can never do the job.
-        reasons: everything that stands against it, a sentence each.
-    """
-
-    def __init__(self, code: ErrorCode, reasons: tuple[str, ...]) -> None:
-        super().__init__("; ".join(reasons))
-        self.code = code
-        self.reasons = reasons
 
 
 class WorkerConnection:

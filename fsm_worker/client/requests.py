@@ -4,8 +4,22 @@ import asyncio
 from typing import NamedTuple
 
 from protocol import messages as m
-from protocol.errors import ProtocolError
+from protocol.errors import ErrorCode, ProtocolError
 from protocol.table import tag_of
+
+
+class ReservationRefused(Exception):
+    """The worker does not keep its slot for us: ask another, or later.
+
+    Args:
+        code: `need_unmet` where it can never do the job.
+        reasons: everything that stands against it, a sentence each.
+    """
+
+    def __init__(self, code: ErrorCode, reasons: tuple[str, ...]) -> None:
+        super().__init__("; ".join(reasons))
+        self.code = code
+        self.reasons = reasons
 
 
 class _Request(NamedTuple):

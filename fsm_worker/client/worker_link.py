@@ -121,6 +121,7 @@ class WorkerLink:
             {
                 Owner.WEBRTC: self._dialler,
                 Owner.LINKS: self._links,
+                Owner.HANDSHAKE: self._links.handshake,
                 Owner.SESSIONS: self._sessions,
                 Owner.FILE_MANAGER: self.files,
                 Owner.SIGNALING: self._room.link,
