@@ -75,7 +75,7 @@ async def test_a_burst_is_answered_or_its_link_closed_and_others_are_served(
     tmp_path: Path, burst: Callable[[WorkerConnection], None], stuck: float
 ) -> None:
     """What waits in memory is bounded, also while the disk is stuck for so many seconds."""
-    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+    async with asyncio.timeout(60), open_lab(tmp_path) as lab:
         inbox = Inbox(lab)
         async with lab.client() as client:
             file = m.InputFile(name="package.zip", size=1, root="0" * 64)
