@@ -75,7 +75,7 @@ async def test_a_burst_is_answered_or_its_link_closed_and_others_are_served(
     tmp_path: Path, burst: Callable[[WorkerConnection], None], stuck: float
 ) -> None:
     """What waits in memory is bounded, also while the disk is stuck for so many seconds."""
-    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+    async with asyncio.timeout(60), open_lab(tmp_path) as lab:
         inbox = Inbox(lab)
         async with lab.client() as client:
             file = m.InputFile(name="package.zip", size=1, root="0" * 64)
@@ -150,7 +150,7 @@ def to_copy(lab: Lab) -> PackedArchive:
 async def test_a_second_session_sends_only_what_a_client_that_went_had_not_sent(
     tmp_path: Path, killed: bool
 ) -> None:
-    async with asyncio.timeout(20), open_lab(tmp_path, runners=COPY) as lab:
+    async with asyncio.timeout(60), open_lab(tmp_path, runners=COPY) as lab:
         wire, archive, job = Wire(lab), to_copy(lab), job_id()
         await part_of_an_upload(lab, wire, job, archive, killed=killed)
         assert archive.size // 4 <= wire.bytes < archive.size
@@ -162,7 +162,7 @@ async def test_a_session_takes_an_upload_over_while_the_older_one_still_sends(
     tmp_path: Path,
 ) -> None:
     """As a user does who submits again in another window; either of them can end it."""
-    async with asyncio.timeout(20), open_lab(tmp_path, runners=COPY) as lab:
+    async with asyncio.timeout(60), open_lab(tmp_path, runners=COPY) as lab:
         wire, archive, job = Wire(lab), to_copy(lab), job_id()
         async with lab.client() as first:
             await first.submit(job, archive)
