@@ -629,9 +629,10 @@ async def test_every_word_of_0_0_7_has_an_effect_or_a_reason_in_the_log(tmp_path
     assert code == 0, program.errors
     (worker,) = found
     assert worker["metadata"]["properties"]["worker_name"] == "the lab's third"
-    for word in ("shared_storage_root", "mounts", "working_dir", "api_key", "room_secret"):
+    for word in ("shared_storage_root", "mounts", "working_dir", "api_key"):
         assert program.errors.count(f"{word} has no effect: ") == 1, program.errors
-    for word in ("name", "max_reconnect_time", "chunk_size", "gpu_id"):
+    assert "sleap-rtc" in worker["metadata"]["tags"], "sleap-rtc's clients find it"
+    for word in ("name", "max_reconnect_time", "chunk_size", "gpu_id", "room_secret"):
         assert f"{word} has no effect" not in program.errors
     assert "INFO:root:the program's own words" in program.errors
     assert "transitions" not in program.errors

@@ -44,8 +44,6 @@ _UNUSED = {
     "working_dir": "every job runs in a folder of its own, inside the worker's state folder",
     "api_key": "the worker asks the signaling server for a name of its own, and enters the room "
     "that `room_id` and `token` name, or makes one",
-    "room_secret": "who comes in proves a key that this worker knows, or its one-time invitation; "
-    "a room secret lets nobody in",
 }
 
 
@@ -56,7 +54,8 @@ class NameTheApiKey(TypeError):
 class RTCWorkerClient(worker_class.RTCWorkerClient):
     """A worker for a program that was written for sleap-rtc's.
 
-    Its room, and how to submit to it, are in the log at INFO.
+    Its room, and how to submit to it, are in the log at INFO. Clients of sleap-rtc may come in, as
+    into sleap-rtc's worker; where the room has a secret, those that prove to hold it.
 
     Args:
         chunk_size: bytes; see `fsm_worker.worker_class`.
@@ -122,7 +121,9 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
             room_id: the room to join; None makes one.
             token: of that room.
             api_key: no effect.
-            room_secret: no effect; also looked for where sleap-rtc looks, see `find_room_secret`.
+            room_secret: that clients of sleap-rtc must prove to hold; also looked for where
+                sleap-rtc looks, see `find_room_secret`. Without one, whoever is in the room may
+                come in.
             max_reconnect_time: seconds without the signaling server after which the worker leaves
                 as if it was asked to; None or 0 is no limit.
 
@@ -133,6 +134,7 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
             SignalingRefused: it gives no name or no room.
             StateInUse: another worker has this state folder; `FSM_WORKER_STATE` names another.
             RoomSecretUnreadable: whether the room has a secret can't be found out.
+            BadRoomSecret: it has one that can't be used.
             ValueError: `max_reconnect_time` is below 0, or no number.
         """
         if room_id is not None and room_id.startswith("slp_"):
@@ -141,7 +143,8 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
                 "api_key=…, and room_id and token by name"
             )
         base, port = signaling_address(DNS, port_number)
-        _warn_of(api_key=api_key, room_secret=find_room_secret(room_id, room_secret))
+        _warn_of(api_key=api_key)
+        self.guests.lock(find_room_secret(room_id, room_secret) or self.settings.sleap_rtc_secret)
         self._patience = _Patience(max_reconnect_time or math.inf, self._leave)
         host = urlsplit(base).hostname or ""
         if not self.settings.ice_servers and not is_loopback(host):
@@ -259,6 +262,7 @@ def signaling_address(dns: str, port_number: int | str) -> tuple[str, int]:
 def _settings(gpu_id: int) -> WorkerSettings:
     return WorkerSettings(
         state=state_folder("worker" if gpu_id == 0 else f"worker-gpu{gpu_id}"),
+        allow_sleap_rtc=True,
         say=log.info,
         ready=_say_how_to_get_here,
     )

@@ -87,15 +87,23 @@ class Guests:
         allowed: bool,
         secret: str = "",
     ) -> None:
-        if secret:
-            auth.hmac_proof(secret, "")  # before anybody comes
+        self.lock(secret)
         self._runtime = runtime
         self._spools = spools
         self._on_chunk = on_chunk
         self._allowed = allowed
-        self._secret = secret
         self._guests: dict[str, Guest] = {}
         self._doomed: set[Spool] = set()
+
+    def lock(self, secret: str) -> None:
+        """From now on, who comes has to prove to hold this secret; an empty one asks for none.
+
+        Raises:
+            BadRoomSecret: it can't be used.
+        """
+        if secret:
+            auth.hmac_proof(secret, "")  # before anybody comes
+        self._secret = secret
 
     def welcome(self, link: str, channels: Channels) -> Guest | None:
         """Makes a guest for a link that speaks sleap-rtc; None if the operator lets none in."""
