@@ -39,6 +39,7 @@ from fsm_worker.events import (
 )
 from fsm_worker.facts import FileFacts
 from fsm_worker.services.incoming_file import IncomingFile
+from fsm_worker.services.shared_storage import SharedStorage
 from fsm_worker.services.transfer import (
     Moved,
     OutgoingFile,
@@ -78,6 +79,7 @@ class FileManager:
         incoming_of: the machine that is told that incoming files move (the worker's jobs).
         outgoing_of: the same for outgoing files (the worker's results).
         watch: is told how far files have come, for progress bars.
+        shared: the storage that clients see, too.
     """
 
     def __init__(
@@ -94,8 +96,10 @@ class FileManager:
         incoming_of: MachineName | None = None,
         outgoing_of: MachineName | None = None,
         watch: Callable[[Moved], None] = lambda _moved: None,
+        shared: SharedStorage | None = None,
     ) -> None:
         self.root = root
+        self.shared = shared or SharedStorage()
         self._emit = emit
         self._send = send
         self._send_bulk = send_bulk
@@ -148,26 +152,21 @@ class FileManager:
         file = self._incoming.get(subject)
         if file is None:
             return
-        if len(frame) > self._wanted[subject].chunk:
+        facts = self._wanted[subject]
+        if len(frame) > facts.chunk:
             raise ProtocolError(
                 ErrorCode.TOO_LARGE,
-                f"a chunk of {len(frame)} bytes is over the {self._wanted[subject].chunk} agreed",
+                f"a chunk of {len(frame)} bytes is over the {facts.chunk} agreed",
             )
         try:
             file.write(chunk.offset, chunk.payload)
         except (ProtocolError, OSError) as error:
             self._not_stored(subject, error)
             return
-        self._moved(
-            subject,
-            Moved(
-                job=self._wanted[subject].job,
-                name=file.name,
-                done=file.received,
-                size=file.size,
-                incoming=True,
-            ),
+        moved = Moved(
+            job=facts.job, name=file.name, done=file.received, size=file.size, incoming=True
         )
+        self._moved(subject, moved)
         if file.complete:
             self._emit(MachineName.RECEIVING, subject, ChunksCompleted())
         elif file.save_due and subject not in self._saving:
