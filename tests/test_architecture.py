@@ -60,6 +60,7 @@ FOR_CLIENTS = {
     "manifest",
     "member_names",
     "packing",
+    "shared_storage",
     "transfer",
 }
 

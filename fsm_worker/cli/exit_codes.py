@@ -66,7 +66,7 @@ _BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
             (ErrorCode.NOT_AUTHENTICATED, ErrorCode.NOT_AUTHORISED), ExitCode.NOT_AUTHORISED
         ),
         **dict.fromkeys((ErrorCode.VERSION_UNKNOWN, ErrorCode.OVERLOADED), ExitCode.NO_WORKER),
-        ErrorCode.UNKNOWN_JOB: ExitCode.USAGE,
+        **dict.fromkeys((ErrorCode.UNKNOWN_JOB, ErrorCode.RESULTS_SHARED), ExitCode.USAGE),
         ErrorCode.ABORTED: ExitCode.CONNECTION_LOST,
         **dict.fromkeys(
             (
