@@ -263,6 +263,8 @@ class Guests:
 
     def _drop_all(self, guest: Guest) -> None:
         self._drop(guest)
+        for task in ("check_input", "check_output"):
+            self._runtime.cancel((MachineName.GUEST, guest.link), f"{task} ")
         self._doom(guest, guest.arriving)
         guest.arriving = None
 

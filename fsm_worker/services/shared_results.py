@@ -162,13 +162,16 @@ def _write_manifest(folder: int, files: Sequence[PackedFile], left_out: Sequence
 
 
 def _as_before(parent: int, name: str, folder: int) -> None:
-    """Gives the folder the permissions of the empty one that it replaces."""
+    """Gives the folder owner and permissions of the empty one that it replaces."""
     try:
-        before = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        before = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return
-    if stat.S_ISDIR(before):
-        os.fchmod(folder, stat.S_IMODE(before))
+    if stat.S_ISDIR(before.st_mode):
+        for owner, group in ((-1, before.st_gid), (before.st_uid, -1)):
+            with contextlib.suppress(PermissionError):  # most workers may not give files away
+                os.fchown(folder, owner, group)
+        os.fchmod(folder, stat.S_IMODE(before.st_mode))
 
 
 def _publish(parent: int, partial: str, name: str, job: str, path: str) -> str:

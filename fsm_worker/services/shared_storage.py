@@ -119,12 +119,12 @@ class SharedStorage:
         parts = self._parts(path)
         for end in range(len(parts)):
             with self._folder(parts[:end], path) as parent, _told(path):
-                try:
-                    kind = os.stat(parts[end], dir_fd=parent, follow_symlinks=False).st_mode
-                except FileNotFoundError:
-                    if not os.access(".", os.W_OK | os.X_OK, dir_fd=parent):
-                        why = "can't be made: the folder above it may not be written by the worker"
-                        raise PathRefused(path, why) from None
+                kind = _kind_of(parts[end], parent)
+                # the last folder is replaced, the first that is missing is made
+                if (not kind or end == len(parts) - 1) and not _may_write(parent):
+                    why = "can't be made: the folder above it may not be written by the worker"
+                    raise PathRefused(path, why)
+                if not kind:
                     return
                 if stat.S_ISLNK(kind):
                     raise PathRefused(path, _LINK)
@@ -194,6 +194,18 @@ def open_below(folder: int, name: str, flags: int, mode: int = 0o666) -> int:
         OSError: it can't be opened; ELOOP or ENOTDIR if it is a link.
     """
     return os.open(name, flags | _NOFOLLOW, mode, dir_fd=folder)
+
+
+def _may_write(folder: int) -> bool:
+    return os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True)
+
+
+def _kind_of(name: str, folder: int) -> int:
+    """The mode of what has a name in a folder; 0 if nothing has."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _step_into(folder: int, part: str, *, make: bool) -> int:

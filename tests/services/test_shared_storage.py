@@ -5,9 +5,10 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -233,15 +234,34 @@ def test_a_folder_with_something_in_it_can_not(storage: SharedStorage) -> None:
     assert "holds something" in refused(lambda: storage.check_output("jobs/one"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_the_worker_may_not_make_is_refused_before_the_job_runs(
-    storage: SharedStorage, root: Path
-) -> None:
-    (root / "jobs").chmod(0o555)
+@contextlib.contextmanager
+def nobody_special() -> Iterator[None]:
+    """As root, who may write everywhere, somebody else for a while."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
     try:
-        assert "may not be written" in refused(lambda: storage.check_output("jobs/out"))
+        yield
     finally:
-        (root / "jobs").chmod(0o755)
+        os.seteuid(before)
+
+
+def test_a_folder_that_the_worker_may_not_make_is_refused_before_the_job_runs() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path is for its owner alone
+        root = Path(folder)
+        (root / "jobs" / "empty").mkdir(parents=True)
+        (root / "open").mkdir()
+        (root / "open").chmod(0o777)
+        for one in (root, root / "jobs"):
+            one.chmod(0o555)
+        storage = SharedStorage(root)
+        with nobody_special():
+            for path in ("out", "jobs/out", "jobs/new/er", "jobs/empty"):
+                sentence = refused(lambda path=path: storage.check_output(path))
+                assert "may not be written" in sentence
+            storage.check_output("open/out")
+        for one in (root, root / "jobs"):
+            one.chmod(0o755)
 
 
 # --- packages -------------------------------------------------------------------------------------
@@ -383,6 +403,17 @@ def test_results_appear_whole_with_a_manifest_that_the_worker_vouches_for(
     assert [one.name for one in folder.parent.iterdir() if one.name.startswith(".")] == []
     with pytest.raises(ManifestMismatch, match="not the one"):
         verify_manifest(folder, "0" * 64)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_an_empty_folder_keeps_its_owner(
+    storage: SharedStorage, root: Path, members: dict[str, Path]
+) -> None:
+    (root / "out").mkdir()
+    os.chown(root / "out", 12345, 23456)
+    place_results(storage, "out", JOB, members)
+    after = (root / "out").stat()
+    assert (after.st_uid, after.st_gid) == (12345, 23456)
 
 
 def test_an_empty_folder_keeps_its_permissions(
