@@ -6,7 +6,6 @@ import io
 import json
 import os
 import tempfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from fsm_worker.services.archive import (
     verify_manifest,
 )
 from fsm_worker.services.disk import NotEnoughDisk
-from fsm_worker.services.shared_package import read_commands, take_package
+from fsm_worker.services.shared_package import take_package
 from fsm_worker.services.shared_results import place_results
 from fsm_worker.services.shared_storage import PathRefused, SharedStorage
 from fsm_worker.services.spool import PackageRefused, SharedPackages
@@ -127,7 +126,7 @@ def test_no_text_leads_out(tmp_path_factory: pytest.TempPathFactory, path: str) 
     assert [one.name for one in base.iterdir()] == ["lab"]
 
 
-@pytest.mark.parametrize("target", ["../secret", "/", "/etc", "one", "../lab/jobs/one", "nowhere"])
+@pytest.mark.parametrize("target", ["../../secret", "/", "/etc", "one", "../../lab/jobs/one", "no"])
 def test_no_link_is_followed_wherever_it_leads(
     storage: SharedStorage, root: Path, target: str
 ) -> None:
@@ -152,34 +151,28 @@ def test_results_go_beside_a_link_and_not_through_it(
     assert everything(tmp_path / "secret") == {"train-script.sh": b"stolen\n"}
 
 
-def test_a_folder_that_becomes_a_link_meanwhile_is_left(root: Path, tmp_path: Path) -> None:
-    """Somebody swaps a folder for a link as fast as they can; nothing of outside ever comes in."""
-    storage, over = SharedStorage(root), threading.Event()
-    real, other = root / "jobs", root / "real"
+@pytest.mark.parametrize("part", ["jobs", "one", "train-script.sh"])
+def test_what_becomes_a_link_between_two_looks_at_it_is_refused(
+    storage: SharedStorage, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Somebody is as fast as can be: it was a folder, or a file, a moment before it is opened."""
+    twin = tmp_path / "one"
+    twin.mkdir()
+    (twin / "train-script.sh").write_text("stolen\n")
+    place = {"jobs": "jobs", "one": "jobs/one", "train-script.sh": "jobs/one/train-script.sh"}[part]
+    target = {"jobs": tmp_path, "one": twin, "train-script.sh": twin / "train-script.sh"}[part]
+    really_open, swapped = os.open, []
 
-    def swap() -> None:
-        while not over.is_set():
-            real.rename(other)
-            real.symlink_to(tmp_path)
-            real.unlink()
-            other.rename(real)
+    def open_late(name: object, *args: int, dir_fd: int | None = None) -> int:
+        if name == part and not swapped:
+            (root / place).rename(tmp_path / "moved")
+            (root / place).symlink_to(target)
+            swapped.append(name)
+        return really_open(name, *args, dir_fd=dir_fd)
 
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "train-script.sh").write_text("stolen\n")
-    thread = threading.Thread(target=swap)
-    thread.start()
-    got = 0
-    try:
-        for _ in range(2000):
-            try:
-                assert read_commands(storage, "jobs/one", "train") == SCRIPT
-                got += 1
-            except PathRefused:
-                pass
-    finally:
-        over.set()
-        thread.join()
-    assert got
+    monkeypatch.setattr(os, "open", open_late)
+    refused(lambda: open_package(storage, "jobs/one/train-script.sh"))
+    assert swapped == [part]
 
 
 def test_what_is_no_file_and_no_folder_is_refused_at_once(
