@@ -104,6 +104,7 @@ class _Worker(RTCWorkerClient):
                 public_url=str(public),
                 ice_servers=ice_servers(config["stun"], public.host),
                 sleap_nn=Path(config["sleap_nn"]).expanduser() if config["sleap_nn"] else None,
+                shared_storage=_folder(config["shared_storage"]),
                 runners=config.runners,
                 declared=config.declared,
                 allow_sleap_rtc=_lets_guests_in(config, public),
@@ -152,6 +153,10 @@ def _lets_guests_in(config: Config, server: Server) -> bool:
     if config["allow_sleap_rtc"]:
         return config["allow_sleap_rtc"] == "on"
     return is_loopback(server.host)
+
+
+def _folder(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def _reach(server: Server, *, own: bool) -> str:

@@ -36,11 +36,13 @@ log = logging.getLogger(__name__)
 
 #: What sleap-rtc's own program says whatever the server's port is; its worker does not read it.
 _UNREAD_PORT = 8080
+#: The environment variable by which sleap-rtc finds the shared storage.
+_ROOT = "SHARED_STORAGE_ROOT"
 _LEAVING = (WorkerState.DRAINING, WorkerState.STOPPING, WorkerState.STOPPED)
 #: Why a word has no effect here.
 _UNUSED = {
-    "shared_storage_root": "a job's files come and go through its connection",
-    "mounts": "clients are shown none of this machine's folders; a job's files come in its package",
+    "mounts": "clients are shown none of this machine's folders; a job's files come in its package,"
+    " or lie in the shared storage",
     "working_dir": "every job runs in a folder of its own, inside the worker's state folder",
     "api_key": "the worker asks the signaling server for a name of its own, and enters the room "
     "that `room_id` and `token` name, or makes one",
@@ -61,7 +63,9 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
         chunk_size: bytes; see `fsm_worker.worker_class`.
         gpu_id: index of the GPU to use; each has a state folder of its own, so that a worker for
             each can run on a machine.
-        shared_storage_root: no effect. A list here is 0.0.7's `mounts`.
+        shared_storage_root: root of a storage that clients see, too; None takes what the
+            environment's SHARED_STORAGE_ROOT names, as sleap-rtc does. A list here is 0.0.7's
+            `mounts`.
         working_dir: no effect.
         name: for people; None takes the host's.
         mounts: no effect.
@@ -83,12 +87,13 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
     ) -> None:
         if isinstance(shared_storage_root, Sequence) and not isinstance(shared_storage_root, str):
             shared_storage_root, mounts = None, shared_storage_root
-        _warn_of(shared_storage_root=shared_storage_root, mounts=mounts, working_dir=working_dir)
+        _warn_of(mounts=mounts, working_dir=working_dir)
+        root = shared_storage_root or os.environ.get(_ROOT) or None
         chosen = settings or _settings(gpu_id)
         super().__init__(
             chunk_size,
             gpu_id,
-            os.fspath(shared_storage_root) if shared_storage_root is not None else None,
+            os.fspath(root) if root is not None else None,
             settings=replace(chosen, name=name or chosen.name),
         )
         self.mounts = list(mounts or ())

@@ -41,6 +41,7 @@ from fsm_worker.events import (
 )
 from fsm_worker.facts import FileFacts
 from fsm_worker.services.incoming_file import IncomingFile
+from fsm_worker.services.shared_storage import SharedStorage
 from fsm_worker.services.transfer import (
     Moved,
     OutgoingFile,
@@ -81,6 +82,7 @@ class FileManager:
         outgoing_of: the same for outgoing files (the worker's results).
         watch: is told how far files have come, for progress bars.
         chunk: bytes of the largest chunk that is taken, header included.
+        shared: the storage that clients see, too.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class FileManager:
         outgoing_of: MachineName | None = None,
         watch: Callable[[Moved], None] = lambda _moved: None,
         chunk: int = DEFAULT_CHUNK,
+        shared: SharedStorage | None = None,
     ) -> None:
         self.root = root
+        self.shared = shared or SharedStorage()
         self._emit = emit
         self._send = send
         self._send_bulk = send_bulk
@@ -153,24 +157,21 @@ class FileManager:
         file = self._incoming.get(subject)
         if file is None:
             return
-        if len(frame) > (agreed := self._wanted[subject].chunk):
-            sentence = f"a chunk of {len(frame)} bytes is over the {agreed} agreed"
-            raise ProtocolError(ErrorCode.TOO_LARGE, sentence)
+        facts = self._wanted[subject]
+        if len(frame) > facts.chunk:
+            raise ProtocolError(
+                ErrorCode.TOO_LARGE,
+                f"a chunk of {len(frame)} bytes is over the {facts.chunk} agreed",
+            )
         try:
             file.write(chunk.offset, chunk.payload)
         except (ProtocolError, OSError) as error:
             self._not_stored(subject, error)
             return
-        self._moved(
-            subject,
-            Moved(
-                job=self._wanted[subject].job,
-                name=file.name,
-                done=file.received,
-                size=file.size,
-                incoming=True,
-            ),
+        moved = Moved(
+            job=facts.job, name=file.name, done=file.received, size=file.size, incoming=True
         )
+        self._moved(subject, moved)
         if file.complete:
             self._emit(MachineName.RECEIVING, subject, ChunksCompleted())
         elif file.save_due and subject not in self._saving:
