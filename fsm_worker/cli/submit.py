@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fsm_worker.cli.choosing import choose
 from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.ending import report_ending, report_leave
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
@@ -19,7 +20,8 @@ from fsm_worker.cli.view import View
 from fsm_worker.cli.views import can_ask, view_for
 from fsm_worker.cli.watching import Done, Plan, watch
 from fsm_worker.client.connection import WorkerConnection
-from protocol.messages import JobPolicy, JobSnapshot
+from protocol.messages import JobPolicy, JobSnapshot, JobSpec
+from protocol.need import Need
 
 _UNASKED = "interrupted: nothing was submitted"
 _MOST_NAME = 512  # characters, as the protocol takes them
@@ -72,11 +74,20 @@ def run(options: Namespace, console: Console) -> ExitCode:
         detach=options.detach,
     )
     client = Client.of(options, console)
-    worker = client.worker(options.session)
-    done = asyncio.run(submit(order, client, worker))
+    several = options.session or ()
+    if options.need is None and len(several) < 2:
+        worker = client.worker(several[0] if several else None)
+        done = asyncio.run(submit(order, client, worker))
+    else:
+        among = client.workers(options.session)
+        done = asyncio.run(_submit_to_one(order, client, among, options.need or {}))
     if done.ending is None:
         return report_leave(console, job)
     return report_ending(console, done.ending, fetched=done.fetched, losses=done.losses)
+
+
+async def _submit_to_one(order: Order, client: Client, among: list[Target], need: Need) -> Done:
+    return await submit(order, client, await choose(client, among, need))
 
 
 async def _handing_over(
@@ -85,9 +96,8 @@ async def _handing_over(
     """Makes ready what is sent, and gives what sends it."""
     policy, shared = JobPolicy(wall_s=order.wall_s), order.shared
     if shared is not None:
-        return lambda connection: connection.submit_shared(
-            order.job, shared.input, shared.output, name=order.name, policy=policy
-        )
+        spec = JobSpec(kind="shared", name=order.name, input=shared.input, output=shared.output)
+        return lambda connection: connection.submit_shared(order.job, spec, policy)
     archive = await make_package(order.source, folder, view.moved)
     return lambda connection: connection.submit(order.job, archive, name=order.name, policy=policy)
 

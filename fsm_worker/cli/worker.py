@@ -20,6 +20,7 @@ from fsm_worker.cli.console import Console
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
 from fsm_worker.cli.parsers import PROG
 from fsm_worker.cli.trusting import trust_of
+from fsm_worker.folders import SESSION_FILE
 from fsm_worker.machines.world import THE_SERVER
 from fsm_worker.seams.signaling_socket import SignalingUnreachable
 from fsm_worker.services.nvml import GpuDriverFailed
@@ -106,6 +107,8 @@ class _Worker(RTCWorkerClient):
                 shared_storage=_folder(config["shared_storage"]),
                 runners=config.runners,
                 declared=config.declared,
+                allow_sleap_rtc=_lets_guests_in(config, public),
+                sleap_rtc_secret=config["room_secret"],
                 say=console.say,
                 ready=self._ready,
             ),
@@ -133,6 +136,9 @@ class _Worker(RTCWorkerClient):
             return
         self._announced = True
         text = session.encode()
+        beside = self.settings.state / SESSION_FILE
+        beside.touch(mode=0o600)
+        beside.write_text(text + "\n", encoding="ascii")
         line = f"{PROG} submit --session {text} --example digits"
         reachable = not is_loopback(parse_signaling(session.url).host)
         self._console.emit("ready", session=text, url=session.url, submit=line, reachable=reachable)
@@ -144,6 +150,13 @@ class _Worker(RTCWorkerClient):
 
 def _folder(text: str) -> Path | None:
     return Path(text).expanduser() if text else None
+
+
+def _lets_guests_in(config: Config, server: Server) -> bool:
+    """As it is set; else on this machine alone."""
+    if config["allow_sleap_rtc"]:
+        return config["allow_sleap_rtc"] == "on"
+    return is_loopback(server.host)
 
 
 def _reach(server: Server, *, own: bool) -> str:

@@ -7,7 +7,8 @@ Laws:
   has to arrive.
 - Stop and cancel are different: stop ends with the batch and keeps the model, cancel throws away.
   Both escalate by timers until the whole process tree is gone. Nothing else ends a running job but
-  its wall-clock limit and the worker's end; a client that leaves does not.
+  its wall-clock limit, an operator's break that it was given time for, and the worker's end; a
+  client that leaves does not.
 - The outcome is fixed once, on the way into `collecting` (or `done`, or `rejected`), and is never
   read off a return code alone once a signal was sent: `why` decides.
 - A job belongs to a key, not to a link or a session.
@@ -44,6 +45,7 @@ from fsm_worker.events import (
     Collected,
     CollectFailed,
     Crowded,
+    DrainOverdue,
     EffectFailed,
     Event,
     FileProgressed,
@@ -135,6 +137,7 @@ _OUTCOME_BY_WHY = {
     Why.CANCEL: O.CANCELLED,
     Why.WALL: O.TIMED_OUT,
     Why.WORKER: O.WORKER_STOPPED,
+    Why.DRAIN: O.STOPPED_EARLY,
 }
 
 
@@ -200,7 +203,7 @@ ROWS = (
     # new
     Row("J1", (S.NEW,), Submit, (runnable, ~in_shared, few_alive), S.STAGING,
         _born, (OpenJob, SendSnapshot, arm(Timer.STAGING))),
-    Row("J67", (S.NEW,), Submit, (runnable, in_shared, few_alive), S.VALIDATING,
+    Row("J68", (S.NEW,), Submit, (runnable, in_shared, few_alive), S.VALIDATING,
         _born, (OpenJob, SendSnapshot, ValidatePackage, arm(Timer.PREFLIGHT))),
     Row("J2", (S.NEW,), Submit, (~runnable,), S.REJECTED,
         (*_born, _ends(O.REJECTED),
@@ -262,9 +265,8 @@ ROWS = (
     Row("J29", (S.PREPARING,), WorkerStopping, (), S.COLLECTING,
         (_ends(O.WORKER_STOPPED),), _DISCARD),
     # running
-    Row("J30", (S.RUNNING,), TrainerReported, (), None, (put("trained", True),)),
     Row("J31", (S.RUNNING,), ProcessExited, (exit_ok, more_stages), None,
-        (_next_stage, put("trained", False)), (ReportState, StartStage)),
+        (_next_stage,), (ReportState, StartStage)),
     Row("J32", (S.RUNNING,), ProcessExited, (exit_ok, ~more_stages), S.COLLECTING,
         (_ends(O.SUCCEEDED),), _COLLECT),
     Row("J33", (S.RUNNING,), ProcessExited, (~exit_ok, out_of_memory), S.COLLECTING,
@@ -276,6 +278,8 @@ ROWS = (
     Row("J36", (S.RUNNING,), Stop, (), S.STOPPING, (put("why", Why.STOP), put("step", 0)), _STOP),
     Row("J37", (S.RUNNING,), Timer.WALL, (), S.STOPPING,
         (put("why", Why.WALL), put("step", 0)), _STOP),
+    Row("J67", (S.RUNNING,), DrainOverdue, (), S.STOPPING,
+        (put("why", Why.DRAIN), put("step", 0)), _STOP),
     Row("J38", (S.RUNNING,), WorkerStopping, (), S.CANCELLING,
         (put("why", Why.WORKER),), _CANCEL),
     Row("J39", (S.RUNNING, S.STOPPING), Cancel, (), S.CANCELLING,
@@ -329,8 +333,8 @@ ROWS = (
 )  # fmt: skip
 
 IGNORED = (
-    Ignored((S.STOPPING, S.CANCELLING, S.KILLING, S.COLLECTING, *FINAL), (TrainerReported,),
-            "shown to the client, no longer needed to decide anything"),
+    Ignored((S.RUNNING, S.STOPPING, S.CANCELLING, S.KILLING, S.COLLECTING, *FINAL),
+            (TrainerReported,), "shown to the client; a trainer's words decide nothing"),
     Ignored((*ON_GPU, S.VALIDATING, S.QUEUED, S.COLLECTING, *FINAL),
             (FileProgressed, InputStored, InputRefused), "the inputs are complete, or given up"),
     Ignored((S.STOPPING,), (Timer.REPEAT,), "signals have taken over"),

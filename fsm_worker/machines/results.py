@@ -25,6 +25,7 @@ from protocol.table import MachineName
 
 S = ResultsState
 
+elsewhere = Guard("elsewhere", lambda facts, event: event.session != facts.session)
 has_outputs = Guard("has_outputs", lambda _facts, event: bool(event.results.root))
 in_shared = Guard("in_shared", lambda _facts, event: bool(event.results.folder))
 
@@ -37,13 +38,17 @@ _described = (
 ROWS = (
     Row("R1", (S.NONE,), JobDone, (has_outputs,), S.HELD, _described, (arm(Timer.RETENTION),)),
     Row("R2", (S.NONE,), JobDone, (~has_outputs, ~in_shared), S.EXPIRED, (take("owner"),)),
-    Row("R11", (S.NONE,), JobDone, (~has_outputs, in_shared), S.SHARED,
+    Row("R13", (S.NONE,), JobDone, (~has_outputs, in_shared), S.SHARED,
         (*_described,
          fold("folder", "folder := results.folder", lambda _facts, event: event.results.folder))),
     Row("R3", (S.NONE,), Fetch, (), None, (),
         (do(ReplyError, code=ErrorCode.RESULTS_NOT_READY, sentence="the job has not ended yet"),)),
-    Row("R4", (S.HELD, S.DELIVERED, S.DELIVERING), Fetch, (), S.DELIVERING,
+    Row("R4", (S.HELD, S.DELIVERED), Fetch, (), S.DELIVERING,
         (take("session"),), (arm(Timer.DELIVERY),)),
+    Row("R11", (S.DELIVERING,), Fetch, (elsewhere,), S.DELIVERING,
+        (take("session"),), (arm(Timer.DELIVERY),)),
+    Row("R12", (S.DELIVERING,), Fetch, (~elsewhere,), None, (),
+        (do(ReplyError, code=ErrorCode.IN_PROGRESS, sentence="they are on their way to you"),)),
     Row("R5", (S.DELIVERING,), FileProgressed, (), S.DELIVERING, (), (arm(Timer.DELIVERY),)),
     Row("R6", (S.DELIVERING,), ResultsAcknowledged, (), S.DELIVERED, (), (arm(Timer.RETENTION),)),
     Row("R7", (S.DELIVERING,), DeliveryFailed, (), S.HELD, (), (arm(Timer.RETENTION),)),
@@ -51,7 +56,7 @@ ROWS = (
     Row("R9", (S.HELD, S.DELIVERED), Timer.RETENTION, (), S.EXPIRED, (), (DeleteResults,)),
     Row("R10", (S.EXPIRED,), Fetch, (), None, (),
         (do(ReplyError, code=ErrorCode.RESULTS_EXPIRED, sentence="only its log is kept"),)),
-    Row("R12", (S.SHARED,), Fetch, (), None, (),
+    Row("R14", (S.SHARED,), Fetch, (), None, (),
         (do(ReplyError, code=ErrorCode.RESULTS_SHARED,
             sentence="they lie in the shared storage: the job's snapshot names the folder"),)),
 )  # fmt: skip

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from fsm_worker.effects import (
     AbortOutgoing,
     AskMissing,
@@ -48,7 +50,7 @@ from fsm_worker.services.transfer import (
     SourceChanged,
     pump,
 )
-from protocol.bulk import MAX_CHUNK, MAX_SPANS, RangesRefused, decode_chunk
+from protocol.bulk import DEFAULT_CHUNK, MAX_CHUNK, MAX_SPANS, RangesRefused, decode_chunk
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.messages import (
     FileAbort,
@@ -80,6 +82,7 @@ class FileManager:
         outgoing_of: the same for outgoing files (the worker's results).
         watch: is told how far files have come, for progress bars.
         shared: the storage that clients see, too.
+        chunk: bytes of the largest chunk that is taken, header included.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class FileManager:
         outgoing_of: MachineName | None = None,
         watch: Callable[[Moved], None] = lambda _moved: None,
         shared: SharedStorage | None = None,
+        chunk: int = DEFAULT_CHUNK,
     ) -> None:
         self.root = root
         self.shared = shared or SharedStorage()
@@ -108,6 +112,7 @@ class FileManager:
         self._incoming_of = incoming_of
         self._outgoing_of = outgoing_of
         self._watch = watch
+        self._chunk = chunk
         self._expected: dict[tuple[str, str], tuple[Path, InputFile]] = {}
         self._incoming: dict[str, IncomingFile] = {}
         self._wanted: dict[str, FileFacts] = {}  # incoming files that are not over, by subject
@@ -154,10 +159,8 @@ class FileManager:
             return
         facts = self._wanted[subject]
         if len(frame) > facts.chunk:
-            raise ProtocolError(
-                ErrorCode.TOO_LARGE,
-                f"a chunk of {len(frame)} bytes is over the {facts.chunk} agreed",
-            )
+            sentence = f"a chunk of {len(frame)} bytes is over the {facts.chunk} agreed"
+            raise ProtocolError(ErrorCode.TOO_LARGE, sentence)
         try:
             file.write(chunk.offset, chunk.payload)
         except (ProtocolError, OSError) as error:
@@ -200,7 +203,7 @@ class FileManager:
             sentence = f"{facts.name} was not announced with this size and hash"
             self._not_stored(effect.subject, ProtocolError(ErrorCode.NOT_ANNOUNCED, sentence))
             return
-        self._wanted[effect.subject] = facts
+        self._wanted[effect.subject] = replace(facts, chunk=min(facts.chunk, self._chunk))
         async with self._door(key):
             file = self._left.pop(key, None)  # of an earlier offer of the same content
             if file is None:
@@ -237,7 +240,8 @@ class FileManager:
         if file.complete:
             self._emit(MachineName.RECEIVING, subject, ChunksCompleted())
             return
-        self._send(session, FileNeed(transfer=transfer, ranges=file.missing()[:MAX_SPANS]))
+        ranges, chunk = file.missing()[:MAX_SPANS], self._wanted[subject].chunk
+        self._send(session, FileNeed(transfer=transfer, ranges=ranges, chunk=chunk))
 
     async def verify_incoming(self, effect: VerifyIncoming) -> None:
         """Hashes the bytes, and gives the file its name if they are right."""
@@ -327,21 +331,15 @@ class FileManager:
             return
         try:
             file = await self._source(effect)
-            sent = facts.size - sum(end - start for start, end in effect.event.message.ranges)
+            job, name, size = facts.job, facts.name, facts.size
+            sent = size - sum(end - start for start, end in effect.event.message.ranges)
 
             def on_sent(count: int) -> None:
                 nonlocal sent
                 sent += count
-                self._moved(
-                    effect.subject,
-                    Moved(
-                        job=facts.job,
-                        name=facts.name,
-                        done=min(sent, facts.size),
-                        size=facts.size,
-                        incoming=False,
-                    ),
-                )
+                done = min(sent, size)
+                moved = Moved(job=job, name=name, done=done, size=size, incoming=False)
+                self._moved(effect.subject, moved)
 
             lane = SessionLane(facts.session, self._send_bulk)
             await pump(file.chunks(effect.event.message.ranges), lane, on_sent)
@@ -362,6 +360,7 @@ class FileManager:
             if (file.size, file.root) != (facts.size, facts.root):
                 raise SourceChanged(path, "changed")
             self._outgoing[subject] = file
+        file.chunk = facts.chunk
         return file
 
     def stop_sending(self, effect: StopSending) -> None:
