@@ -20,7 +20,7 @@ from fsm_worker.cli.view import View
 from fsm_worker.cli.views import can_ask, view_for
 from fsm_worker.cli.watching import Done, Plan, watch
 from fsm_worker.client.connection import WorkerConnection
-from protocol.messages import JobPolicy, JobSnapshot
+from protocol.messages import JobPolicy, JobSnapshot, JobSpec
 from protocol.need import Need
 
 _UNASKED = "interrupted: nothing was submitted"
@@ -96,9 +96,8 @@ async def _handing_over(
     """Makes ready what is sent, and gives what sends it."""
     policy, shared = JobPolicy(wall_s=order.wall_s), order.shared
     if shared is not None:
-        return lambda connection: connection.submit_shared(
-            order.job, shared.input, shared.output, name=order.name, policy=policy
-        )
+        spec = JobSpec(kind="shared", name=order.name, input=shared.input, output=shared.output)
+        return lambda connection: connection.submit_shared(order.job, spec, policy)
     archive = await make_package(order.source, folder, view.moved)
     return lambda connection: connection.submit(order.job, archive, name=order.name, policy=policy)
 

@@ -148,15 +148,15 @@ class _Worker(RTCWorkerClient):
         self._console.say(self._reach)
 
 
+def _folder(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
 def _lets_guests_in(config: Config, server: Server) -> bool:
     """As it is set; else on this machine alone."""
     if config["allow_sleap_rtc"]:
         return config["allow_sleap_rtc"] == "on"
     return is_loopback(server.host)
-
-
-def _folder(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None
 
 
 def _reach(server: Server, *, own: bool) -> str:

@@ -155,31 +155,9 @@ class WorkerConnection:
         )
         return snapshot
 
-    async def submit_shared(
-        self,
-        job: str,
-        package: str,
-        output: str,
-        *,
-        name: str = "",
-        policy: m.JobPolicy | None = None,
-    ) -> m.JobSnapshot:
-        """Hands over a job whose files lie in the worker's shared storage; no byte of them travels.
-
-        Args:
-            job: the id; submitting the same content under the same id again changes nothing.
-            package: path of a zip archive or of a folder, relative to the storage's root.
-            output: path of the folder for results, which has nothing in it.
-            name: for people.
-            policy: limits.
-
-        Raises:
-            ProtocolError: the worker refuses.
-            ConnectionOver: the worker is gone.
-        """
-        spec = m.JobSpec(kind="shared", name=name, input=package, output=output)
-        message = m.Submit(job=job, spec=spec, policy=policy or m.JobPolicy())
-        return await self._ask(message, m.JobSnapshot)
+    async def submit_shared(self, job: str, spec: m.JobSpec, policy: m.JobPolicy) -> m.JobSnapshot:
+        """Hands over a job of two paths in the shared storage, as `submit`; no file travels."""
+        return await self._ask(m.Submit(job=job, spec=spec, policy=policy), m.JobSnapshot)
 
     async def stop(self, job: str) -> m.JobStateChanged:
         """Asks the job to end with the batch and keep the model.
@@ -291,10 +269,8 @@ class WorkerConnection:
         """
         results = (await self.attach(job)).results
         if results.folder:
-            raise ProtocolError(
-                ErrorCode.RESULTS_SHARED,
-                f"the results lie in the shared storage, in {results.folder}: look there",
-            )
+            sentence = f"the results lie in the shared storage, in {results.folder}: look there"
+            raise ProtocolError(ErrorCode.RESULTS_SHARED, sentence)
         if not results.root:
             raise ProtocolError(
                 ErrorCode.RESULTS_NOT_READY, "the job has no results: look at its state"

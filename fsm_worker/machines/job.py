@@ -203,7 +203,7 @@ ROWS = (
     # new
     Row("J1", (S.NEW,), Submit, (runnable, ~in_shared, few_alive), S.STAGING,
         _born, (OpenJob, SendSnapshot, arm(Timer.STAGING))),
-    Row("J67", (S.NEW,), Submit, (runnable, in_shared, few_alive), S.VALIDATING,
+    Row("J68", (S.NEW,), Submit, (runnable, in_shared, few_alive), S.VALIDATING,
         _born, (OpenJob, SendSnapshot, ValidatePackage, arm(Timer.PREFLIGHT))),
     Row("J2", (S.NEW,), Submit, (~runnable,), S.REJECTED,
         (*_born, _ends(O.REJECTED),

@@ -81,8 +81,8 @@ class FileManager:
         incoming_of: the machine that is told that incoming files move (the worker's jobs).
         outgoing_of: the same for outgoing files (the worker's results).
         watch: is told how far files have come, for progress bars.
-        chunk: bytes of the largest chunk that is taken, header included.
         shared: the storage that clients see, too.
+        chunk: bytes of the largest chunk that is taken, header included.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class FileManager:
         incoming_of: MachineName | None = None,
         outgoing_of: MachineName | None = None,
         watch: Callable[[Moved], None] = lambda _moved: None,
-        chunk: int = DEFAULT_CHUNK,
         shared: SharedStorage | None = None,
+        chunk: int = DEFAULT_CHUNK,
     ) -> None:
         self.root = root
         self.shared = shared or SharedStorage()
@@ -159,10 +159,8 @@ class FileManager:
             return
         facts = self._wanted[subject]
         if len(frame) > facts.chunk:
-            raise ProtocolError(
-                ErrorCode.TOO_LARGE,
-                f"a chunk of {len(frame)} bytes is over the {facts.chunk} agreed",
-            )
+            sentence = f"a chunk of {len(frame)} bytes is over the {facts.chunk} agreed"
+            raise ProtocolError(ErrorCode.TOO_LARGE, sentence)
         try:
             file.write(chunk.offset, chunk.payload)
         except (ProtocolError, OSError) as error:

@@ -59,6 +59,11 @@ async def a_lab(root: Path, **options: object) -> AsyncIterator[Lab]:
         yield lab
 
 
+async def submit(client: WorkerConnection, job: str, package: str, output: str) -> m.JobSnapshot:
+    spec = m.JobSpec(kind="shared", name="digits", input=package, output=output)
+    return await client.submit_shared(job, spec, m.JobPolicy())
+
+
 async def first(client: WorkerConnection, kind: type[m.Message]) -> AsyncIterator[m.Message]:
     """The next of this kind in the news."""
     async for message in client.news():
@@ -97,7 +102,7 @@ async def test_a_job_trains_and_returns_through_the_storage_and_no_byte_of_a_fil
     async with a_lab(root) as lab, lab.client() as client:
         assert (await client.status()).capabilities.shared_storage
         job = job_id()
-        snapshot = await client.submit_shared(job, package, "out/one", name="digits")
+        snapshot = await submit(client, job, package, "out/one")
         assert snapshot.state is JobState.VALIDATING
         news = await until_final(client, job)
         last = news[-1]
@@ -158,7 +163,7 @@ async def test_paths_that_can_not_be_used_reject_the_job_with_a_sentence(root: P
     async with a_lab(root) as lab, lab.client() as client:
         for paths, code, words in REFUSED:
             job = job_id()
-            await client.submit_shared(job, *paths)
+            await submit(client, job, *paths)
             last = (await until_final(client, job))[-1]
             assert isinstance(last, m.JobStateChanged)
             assert (last.state, last.outcome) == (JobState.REJECTED, Outcome.REJECTED)
@@ -172,7 +177,7 @@ async def test_a_worker_without_a_storage_rejects_the_job(tmp_path: Path) -> Non
     async with asyncio.timeout(30), open_lab(tmp_path) as lab, lab.client() as client:
         assert not (await client.status()).capabilities.shared_storage
         job = job_id()
-        await client.submit_shared(job, "in.zip", "out")
+        await submit(client, job, "in.zip", "out")
         last = (await until_final(client, job))[-1]
         assert isinstance(last, m.JobStateChanged)
         assert last.problems[0].code is ErrorCode.NOT_SUPPORTED
@@ -184,7 +189,7 @@ async def test_results_that_do_not_fit_there_are_kept_and_can_be_fetched(
     monkeypatch.setattr(shared_results, "RESERVE", 2**62)
     async with a_lab(root) as lab, lab.client() as client:
         job = job_id()
-        await client.submit_shared(job, zipped(root), "out")
+        await submit(client, job, zipped(root), "out")
         last = (await until_final(client, job))[-1]
         assert isinstance(last, m.JobStateChanged)
         assert last.outcome is Outcome.SUCCEEDED
@@ -198,7 +203,7 @@ async def test_nothing_is_put_there_of_a_cancelled_job(root: Path) -> None:
     build_package(root / "jobs" / "slow", epochs=1000, pace=0.05)
     async with a_lab(root) as lab, lab.client() as client:
         job = job_id()
-        await client.submit_shared(job, "jobs/slow", "out")
+        await submit(client, job, "jobs/slow", "out")
         async for message in client.news():
             if isinstance(message, m.Progress) and message.event == "epoch_end":
                 break

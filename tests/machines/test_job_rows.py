@@ -129,7 +129,7 @@ CASES = (
          owner="alice", name="digits", digest=Sha256(), inputs=("package.zip",), wall_s=60.0,
          queue_s=30.0),
     # In the shared storage, nothing has to arrive.
-    case("J67", "new", submit(kind="shared", **PATHS), "validating",
+    case("J68", "new", submit(kind="shared", **PATHS), "validating",
          "OpenJob SendSnapshot ValidatePackage Timer(preflight)",
          owner="alice", name="digits", digest=Sha256(), wall_s=60.0, queue_s=30.0, shared=True),
     case("J2", "new", submit(PACKAGE, LABELS), "rejected", "SendSnapshot",
