@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 
 _UP = frozenset({LinkState.UP, LinkState.SUSPECT})
 _OVER = frozenset({LinkState.CLOSING, LinkState.CLOSED, LinkState.FAILED, LinkState.REJECTED})
+#: Bytes that are read at a time, and of one raw chunk to a client.
+READ = 256 * 1024
+_RAW = 64 * 1024
 _STRAY = "bytes came that belong to no announced file: send FILE_META first"
 
 
@@ -128,6 +131,21 @@ class Guest:
             ProtocolError: it can't be said.
         """
         await self.channels.paced(CONTROL_LABEL, sleap_rtc.encode(frame))
+
+    async def say_file(self, meta: f.ResultMeta, file: Spool) -> None:
+        """Sends the client a file.
+
+        Raises:
+            LinkGone: the link ended.
+            OSError: the file can't be read.
+        """
+        await self.say_paced(meta)
+        for offset in range(0, file.size, READ):
+            data = await asyncio.to_thread(file.read, offset, READ)
+            for at in range(0, len(data), _RAW):
+                for chunk in sleap_rtc.chunks(data[at : at + _RAW]):
+                    await self.say_paced(chunk)
+        await self.say_paced(f.EndOfFile())
 
     # --- from the client -----------------------------------------------------------------------
 

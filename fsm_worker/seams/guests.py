@@ -53,9 +53,9 @@ from fsm_worker.events import (
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams import guest_words as words
 from fsm_worker.seams.channels import Channels, LinkGone
-from fsm_worker.seams.guest import Guest, fresh_id
+from fsm_worker.seams.guest import READ, Guest, fresh_id
 from fsm_worker.seams.spools import SharedPackages, Spool, Spools
-from protocol import CONTROL_LABEL, sleap_rtc
+from protocol import CONTROL_LABEL
 from protocol import messages as m
 from protocol.bulk import DEFAULT_CHUNK, HEADER_SIZE, encode_chunk
 from protocol.errors import ErrorCode, ProtocolError
@@ -65,9 +65,6 @@ from protocol.table import MachineName
 
 #: The one input of a guest's job; what the client calls it is no name of a file here.
 _INPUT = "package.zip"
-#: Bytes that are read at a time, and of one raw chunk to a client.
-_READ = 256 * 1024
-_RAW = 64 * 1024
 _PAYLOAD = DEFAULT_CHUNK - HEADER_SIZE
 #: Seconds for a refusal to leave before its link is closed.
 _LAST_WORDS_S = 5.0
@@ -250,8 +247,8 @@ class Guests:
         if package is None or not isinstance(event, PackageWanted):
             return
         for start, end in event.ranges:
-            for offset in range(start, end, _READ):
-                data = await asyncio.to_thread(package.read, offset, min(_READ, end - offset))
+            for offset in range(start, end, READ):
+                data = await asyncio.to_thread(package.read, offset, min(READ, end - offset))
                 for at in range(0, len(data), _PAYLOAD):
                     piece = data[at : at + _PAYLOAD]
                     self._on_chunk(guest.session, encode_chunk(guest.transfers, offset + at, piece))
@@ -349,7 +346,7 @@ class Guests:
             files = await asyncio.to_thread(guest.results.for_client, facts.kind, facts.name)
         try:
             for name, file in files:
-                await _send(guest, words.result(facts, name, file.size), file)
+                await guest.say_file(words.result(facts, name, file.size), file)
         except ConnectionError:
             return  # the client went, and its guest with it; the worker keeps the results
         if track and well:
@@ -396,13 +393,3 @@ class Guests:
         """Says that a flow is not performed."""
         if isinstance(effect.event, FlowAsked):
             self._of(effect).say((words.refusal(effect.event.frame),))
-
-
-async def _send(guest: Guest, meta: f.ResultMeta, file: Spool) -> None:
-    await guest.say_paced(meta)
-    for offset in range(0, file.size, _READ):
-        data = await asyncio.to_thread(file.read, offset, _READ)
-        for at in range(0, len(data), _RAW):
-            for chunk in sleap_rtc.chunks(data[at : at + _RAW]):
-                await guest.say_paced(chunk)
-    await guest.say_paced(f.EndOfFile())
