@@ -25,7 +25,7 @@ from fsm_worker.events import (
 )
 from fsm_worker.folders import claimed, make_private
 from fsm_worker.identity import Identity, KnownClients
-from fsm_worker.journal import Journal
+from fsm_worker.journal import FILE_NAME, Journal
 from fsm_worker.machines.engine import Step
 from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from fsm_worker.machines.worlds import at_rest, worker_world
@@ -83,7 +83,7 @@ class RTCWorkerClient:
         self.identity = Identity.load(state / "worker.key")
         self.clients = KnownClients(state / "clients.json")
         self.world = worker_world()
-        self.journal = Journal(state / "journal.sqlite")
+        self.journal = Journal(state / FILE_NAME)
         self.runtime = Runtime(
             self.world,
             self.journal,
@@ -128,6 +128,7 @@ class RTCWorkerClient:
             spawn=self.runtime.spawn,
             cancel=self.runtime.cancel,
             log_of=self.job_executor.log_of,
+            journal=self.journal.path,
         )
         self.signaling = SignalingLink("", emit=emit, on_message=partial(take_offer, self.runtime))
         self.state_manager = StateManager(

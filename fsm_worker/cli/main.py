@@ -22,6 +22,7 @@ MODULES = {
     "cancel": "end",
     "fetch": "fetch",
     "jobs": "jobs",
+    "explain": "explain",
     "doctor": "doctor",
     "diagrams": "pages",
     "demo": "demo",

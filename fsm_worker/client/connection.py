@@ -190,6 +190,18 @@ class WorkerConnection:
         """What the worker is doing, and what it can run."""
         return await self._ask(m.WorkerGet(), m.WorkerStatus)
 
+    async def explain(self, job: str = "") -> m.Explained:
+        """Why a job of ours, or the worker, is in its state.
+
+        Args:
+            job: its id; empty for the worker.
+
+        Raises:
+            ProtocolError: there is no such job of ours.
+            ConnectionOver: the worker is gone.
+        """
+        return await self._ask(m.Explain(job=job) if job else m.ExplainWorker(), m.Explained)
+
     def follow_log(self, job: str, offset: int = 0) -> None:
         """Asks for the job's output; it comes with the news, also across a lost link.
 

@@ -141,6 +141,9 @@ class Step(NamedTuple):
     facts: Struct
     effects: tuple[Effect, ...]
     sentence: str  # for ILLEGAL: what happened and what is legal; for IGNORED: the reason
+    guards: tuple[tuple[str, bool], ...] = ()  # what was asked to pick the row, and its answers
+    facts_changed: bool = False
+    coupling: str = ""  # the coupling row that forced the event; empty for one from outside
 
 
 class Table(Generic[S, F]):
@@ -211,7 +214,7 @@ class Table(Generic[S, F]):
 def _condition(guard: Guard) -> Callable[[EventData], bool]:
     def condition(data: EventData) -> bool:
         model: Any = data.model
-        return guard.holds(model.facts, data.kwargs["event"])
+        return model.asks(guard, data.kwargs["event"]) is not guard.negated
 
     return condition
 
@@ -228,7 +231,9 @@ class Instance(Generic[S, F]):
     """One machine at work: a state, its facts, and the serials of its armed timers."""
 
     __slots__ = (
+        "_answers",
         "_before",
+        "_changed",
         "_effects",
         "_row",
         "armed",
@@ -249,6 +254,8 @@ class Instance(Generic[S, F]):
         self._before = ""
         self._row: Row | None = None
         self._effects: list[Effect] = []
+        self._answers: dict[str, bool] = {}
+        self._changed = False
 
     @property
     def final(self) -> bool:
@@ -258,6 +265,7 @@ class Instance(Generic[S, F]):
     def step(self, event: Event) -> Step:
         """Decides one event. Never raises for what a peer or the world did."""
         before, on = self.state, key_of(event)
+        self._answers, self._changed = {}, False
         if isinstance(event, TimerExpired) and self.armed.get(event.timer) != event.serial:
             return self._said(event, Verdict.STALE, before, "the timer was disarmed")
         if self.table.stale(self.facts, event):
@@ -273,13 +281,21 @@ class Instance(Generic[S, F]):
             return self._said(event, Verdict.IGNORED, before, reason)
         return self._said(event, Verdict.ILLEGAL, before, self._objection(before, on, event))
 
+    def asks(self, guard: Guard, event: Event) -> bool:
+        """Called by the engine while it looks for the row; the answer is kept for the journal."""
+        answer = guard.test(self.facts, event)
+        self._answers[guard.name] = answer
+        return answer
+
     def fire(self, row: Row, event: Event) -> None:
         """Called by the engine when it has picked `row`: facts first, then effects."""
         if row.to is not None:  # also when a row leads back to the state it came from
             self.armed.clear()
         if row.sets:
             changed = {entry.field: entry.value(self.facts, event) for entry in row.sets}
-            self.facts = structs.replace(self.facts, **changed)
+            facts = structs.replace(self.facts, **changed)
+            self._changed = facts != self.facts
+            self.facts = facts
         self._row = row
         for entry in row.effects:
             kind, params = (
@@ -309,12 +325,14 @@ class Instance(Generic[S, F]):
         return Step(
             self.table.name, self.subject, event, Verdict.ROW, row.id,
             before.value, self.state.value, self.facts, effects, "",
+            tuple(self._answers.items()), self._changed,
         )  # fmt: skip
 
     def _said(self, event: Event, verdict: Verdict, before: S, sentence: str) -> Step:
         return Step(
             self.table.name, self.subject, event, verdict, "",
             before.value, self.state.value, self.facts, (), sentence,
+            tuple(self._answers.items()),
         )  # fmt: skip
 
     def _objection(self, state: S, on: On, event: Event) -> str:

@@ -1,11 +1,13 @@
-"""Tells clients about jobs: states, snapshots, progress, logs.
+"""Tells clients about jobs: states, snapshots, progress, logs, and why things are as they are.
 
 What may be asked, and when, is decided by the tables `job` and `session`. A job is told to every
 session of its owner's key; what a detached session misses is in its outbox.
 """
 
+import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -14,10 +16,18 @@ from typing import Any
 
 import msgspec
 
-from fsm_worker.effects import ReplyError, ReportState, SendJobs, SendSnapshot, StreamLog
+from fsm_worker.effects import (
+    ReplyError,
+    ReportState,
+    SendExplanation,
+    SendJobs,
+    SendSnapshot,
+    StreamLog,
+)
 from fsm_worker.events import Received, event_name, key_of
 from fsm_worker.facts import JobFacts
-from fsm_worker.machines.world import World
+from fsm_worker.machines.world import THE_WORKER, World
+from fsm_worker.services.explanation import explanation
 from fsm_worker.services.log_stream import LogCursor, LogFeed, OffsetRefused
 from protocol import messages as m
 from protocol.errors import ErrorCode
@@ -40,6 +50,7 @@ class JobCoordinator:
         spawn: runs a task of a session.
         cancel: ends one.
         log_of: finds a job's log and its feed.
+        journal: the file that says which rows have fired.
     """
 
     def __init__(
@@ -53,6 +64,7 @@ class JobCoordinator:
         ],
         cancel: Callable[[tuple[MachineName, str], str], None],
         log_of: Callable[[str], tuple[Path, LogFeed] | None],
+        journal: Path,
     ) -> None:
         self._world = world
         self._send = send
@@ -60,6 +72,7 @@ class JobCoordinator:
         self._spawn = spawn
         self._cancel = cancel
         self._log_of = log_of
+        self._journal = journal
         self._submitted: dict[str, float] = {}
 
     # --- ports -----------------------------------------------------------------------------
@@ -135,6 +148,28 @@ class JobCoordinator:
                     row=effect.row,
                 ),
             )
+
+    def send_explanation(self, effect: SendExplanation) -> None:
+        """Tells the asker which rows led there, read from the journal.
+
+        Of the worker's rows nobody else's data is told: no facts, no jobs, no owners.
+        """
+        if isinstance(effect.event, Received):
+            job = effect.subject if effect.of is MachineName.JOB else ""
+            session = effect.event.session
+            self._spawn(
+                (MachineName.SESSION, session),
+                partial(self._explain, session, job, tag_of(type(effect.event.message))),
+                f"explanation of {job or THE_WORKER} to",
+            )
+
+    async def _explain(self, session: str, job: str, about: str) -> None:
+        try:
+            self._send(session, await asyncio.to_thread(explanation, self._journal, job))
+        except (OSError, sqlite3.Error) as error:
+            sentence = f"the worker's journal can't be read: {error}"
+            refusal = m.Error(code=ErrorCode.INTERNAL, message=sentence, about=about, job=job)
+            self._send(session, refusal)
 
     def stream_log(self, effect: StreamLog) -> None:
         """Sends the job's log from an offset to the asker, and follows it."""

@@ -53,7 +53,7 @@ CASES = (
       for row, kind in (
           ("K7", m.Error), ("K8", m.WorkerStatus), ("K9", m.Jobs), ("K10", m.JobSnapshot),
           ("K11", m.JobStateChanged), ("K12", m.Progress), ("K13", m.Telemetry), ("K14", m.Log),
-          ("K15", m.LogEnd))),
+          ("K15", m.LogEnd), ("K16", m.Explained))),
 )  # fmt: skip
 
 

@@ -46,6 +46,7 @@ class Desk:
             spawn=self.spawn,
             cancel=self.cancel,
             log_of=self.logs.get,
+            journal=folder / "steps.sqlite",
         )
 
     async def send_log(self, session: str, message: m.Message) -> None:
