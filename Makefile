@@ -2,7 +2,7 @@
 # make test    every check and every test
 #
 # Both make .venv by themselves, from PyPI; neither needs root. Once it is there, they touch no
-# network (test-wheel and bench do). PYTHON=/path/to/python3 chooses the Python for .venv.
+# network (test-wheel, test-pictures and bench do). PYTHON=/path/to/python3 chooses the Python for .venv.
 
 SHELL := bash
 PY := .venv/bin/python
@@ -15,7 +15,7 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel test-sleap coverage bench lint diagrams clean distclean
+.PHONY: help demo test test-wheel test-sleap test-pictures coverage bench lint diagrams clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,11 @@ test-sleap: $(DEV) ## real sleap-nn trainings on the CPU, in an environment of t
 	@started=$$SECONDS; examples/sleap/install.sh .venv-sleap $(PY) \
 	&& FSM_WORKER_TEST_SLEAP_NN=$(CURDIR)/.venv-sleap/bin/sleap-nn $(PY) -m pytest -q tests/sleap \
 	&& echo "make test-sleap took $$((SECONDS - started)) s"
+
+test-pictures: $(DEV) ## every picture, drawn by Mermaid in Chromium, fits one screen
+	@started=$$SECONDS; tools/mermaid.sh .cache/mermaid \
+	&& FSM_WORKER_TEST_MERMAID=$(CURDIR)/.cache/mermaid $(PY) -m pytest -q tests/pictures \
+	&& echo "make test-pictures took $$((SECONDS - started)) s"
 
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
 	@$(PY) -m pytest -q --cov --cov-report=term-missing

@@ -50,7 +50,8 @@ def test_the_rows_in_the_readme_are_rows_of_the_table() -> None:
 
 
 def test_the_picture_in_the_readme_is_drawn_from_the_table() -> None:
-    assert _blocks(README, "mermaid") == [pictures(MACHINES["job"])[0].mermaid]
+    (drawn,) = _blocks(README, "mermaid")
+    assert drawn in {picture.mermaid for picture in pictures(MACHINES["job"])}
 
 
 @every_page
