@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fsm_worker.diagram_text import BANNER
-from fsm_worker.diagram_text import render as render
+from fsm_worker.diagrams.page import BANNER
+from fsm_worker.diagrams.schema import FOLDER
+from fsm_worker.diagrams.text import render as render
 from fsm_worker.machines.registry import disagreements
 
 #: A line of a table with rows, as it stands in a diff.
-_CHANGED_ROW = re.compile(r"^[+-]\| ([A-Z]+[0-9]+) \|")
+_CHANGED_ROW = re.compile(r"^[+-]\| \[([A-Z]+[0-9]+)\]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,6 +65,7 @@ def _write(out: Path) -> None:
     pages = render()
     out.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
+        (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(text, encoding="utf-8")
     for name in _left_over(out, pages):
         (out / name).unlink()
@@ -107,7 +109,6 @@ def _left_over(out: Path, pages: dict[str, str]) -> Iterator[str]:
     for path in sorted(out.glob("*.md")):
         if path.name not in pages and path.read_text(encoding="utf-8").startswith(BANNER):
             yield path.name
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for path in sorted(out.glob(f"{FOLDER}/*.json")):
+        if (name := path.relative_to(out).as_posix()) not in pages:
+            yield name
