@@ -15,7 +15,7 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel test-sleap test-pictures coverage bench lint diagrams clean distclean
+.PHONY: help demo test test-wheel test-sleap test-pictures coverage bench lint diagrams record clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ lint: $(DEV) ## style, types on three systems, imports, drift of the diagrams
 
 diagrams: $(RUNTIME) ## write diagrams/ from the tables
 	@$(PY) -m fsm_worker.diagrams
+
+record: $(DEV) ## run the flows of the sequence charts for real, and draw them anew
+	@$(PY) -m tests.e2e.record_flows diagrams/recordings && $(PY) -m fsm_worker.diagrams
 
 clean: ## remove what tools leave behind
 	rm -rf build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \

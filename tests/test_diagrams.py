@@ -137,7 +137,7 @@ def test_every_link_between_pages_leads_somewhere() -> None:
     pages = render()
     for name, text in pages.items():
         for target in re.findall(r"\]\(([^)#]+)", text):
-            assert target in pages or (ROOT / "diagrams" / target).resolve().is_file(), (
+            assert target in pages or (ROOT / "diagrams" / target).resolve().exists(), (
                 f"{name} links to {target}"
             )
 
@@ -179,6 +179,35 @@ def test_the_message_page_has_every_message_and_where_it_is_legal() -> None:
     assert where["`resume`"] == ["session", "attached", "-"]
     assert where["`hello`"] == ["link", "authenticating", "authenticating"]
     assert where["`stop`"] == ["job of `job`", "any but new", "-"]
+
+
+@pytest.mark.parametrize("side", ["worker", "client"])
+def test_the_message_page_and_the_machines_say_the_same_seen_from_either(side: str) -> None:
+    heard = tables_of(messages_page())[1]
+    column = heard[0].index(f"legal at the {side}")
+    tables = registry.WORKER_TABLES if side == "worker" else registry.CLIENT_TABLES
+    for row, line in zip(MESSAGES, heard[1:], strict=True):
+        table = tables.get(row.machine) if row.machine is not None else None
+        shown = line[column]
+        if table is None or shown == "-":
+            continue
+        states = {state.value for state in states_of(table)}
+        legal = states if shown == "any" else (
+            states - {shown.removeprefix("any but ")} if shown.startswith("any but ")
+            else set(shown.split(", "))
+        )  # fmt: skip
+        takes = {state.value for state, on in table.by_pair if on is row.message}
+        assert legal == takes, row.tag
+    named = {line[1] for line in heard[1:] if line[column] != "-"}
+    read = {event_name(on) for table in tables.values() for on in table.events()}
+    shared = {"link", "receiving", "sending"}  # one table for both sides
+    own = {
+        event_name(on)
+        for name, table in tables.items()
+        for on in table.events()
+        if name not in shared and event_name(on) in {row.event for row in MESSAGES}
+    }
+    assert own <= named <= read
 
 
 def test_a_message_that_no_machine_hears_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,8 @@ def readme_page() -> str:
         f" ({len(MESSAGES)} messages)\n"
         "- [coupling](coupling.md): what one machine forces on another"
         f" ({len(WORKER_COUPLINGS)} rows at the worker, {len(CLIENT_COUPLINGS)} at the client)\n"
-        + "\n".join(map(_dialect, DIALECTS[1:])),
+        + "\n".join(map(_dialect, DIALECTS[1:]))
+        + "\n- [flows](flows.md): sequence charts of real runs",
         "Every message that travels as JSON has a JSON Schema too: "
         + ", ".join(
             f"[{dialect.name}]({FOLDER}/{dialect.name}.json)"

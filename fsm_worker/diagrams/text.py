@@ -1,5 +1,6 @@
 """The pages of `diagrams/`, from the tables alone: all of them, and those of no single machine."""
 
+from fsm_worker.diagrams.charts import flows_page
 from fsm_worker.diagrams.dialects import dialect_pages, direction
 from fsm_worker.diagrams.guide import readme_page
 from fsm_worker.diagrams.machine import machine_page, some_states
@@ -19,6 +20,7 @@ def render() -> dict[str, str]:
         | {
             "messages.md": messages_page(),
             "coupling.md": coupling_page(),
+            "flows.md": flows_page(),
             "README.md": readme_page(),
         }
         | dialect_pages()
