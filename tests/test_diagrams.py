@@ -253,6 +253,19 @@ def test_the_check_names_the_rows_that_differ(
     assert len(re.findall(r"\| queued \| recv_stop \|", page.read_text())) == 1  # nothing written
 
 
+def test_a_row_that_only_moved_to_another_line_is_not_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diagrams.main(["--out", str(tmp_path)])
+    page = tmp_path / "job.md"
+    page.write_text(re.sub(r"#L(\d+)", r"#L1\1", page.read_text()))
+    capsys.readouterr()
+    assert diagrams.main(["--check", "--out", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "job.md: rows are on other lines of their files\n" in shown
+    assert "J36" not in shown
+
+
 def test_a_page_that_no_table_makes_any_more_is_found_and_removed(tmp_path: Path) -> None:
     diagrams.main(["--out", str(tmp_path)])
     gone, ours = tmp_path / "gone.md", tmp_path / "flow.md"

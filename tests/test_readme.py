@@ -40,6 +40,12 @@ def _blocks(text: str, language: str = "") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = [(page, name) for page in PAGES for name in re.findall(r"\btests/[\w/.]+", _text(page))]
+    assert len(named) > 10
+    assert [str(name) for _, name in named if not (ROOT / name).exists()] == []
+
+
 # --- the tables ------------------------------------------------------------------------------
 
 

@@ -178,20 +178,20 @@ def test_an_event_that_no_machine_reads_is_named(monkeypatch: pytest.MonkeyPatch
     worker = registry.MACHINES["worker"]
     registered(monkeypatch, "worker", without(worker, lambda row: row.on is CleanSucceeded))
     (said,) = registry.disagreements()
-    assert said.startswith("no machine reads clean_succeeded: ")
+    assert said == "no machine reads clean_succeeded"
 
 
 def test_a_timer_that_no_machine_reads_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     job = registry.MACHINES["job"]
     registered(monkeypatch, "job", without(job, lambda row: row.on is Timer.WALL))
     (said,) = registry.disagreements()
-    assert said.startswith("no machine reads timer_wall_expired: ")
+    assert said == "no machine reads timer_wall_expired"
 
 
 def test_an_effect_that_no_row_asks_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = registry.MACHINES["worker"]
     registered(monkeypatch, "worker", without(worker, lambda row: CleanSlot in row.effects))
-    assert any(said.startswith("no row asks for CleanSlot: ") for said in registry.disagreements())
+    assert "no row asks for CleanSlot" in registry.disagreements()
 
 
 def test_an_effect_whose_manager_lacks_the_method_is_named() -> None:

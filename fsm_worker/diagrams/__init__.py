@@ -16,6 +16,8 @@ from fsm_worker.diagrams.schema import FOLDER
 from fsm_worker.diagrams.text import render as render
 from fsm_worker.machines.registry import disagreements
 
+#: Where in its file a row is.
+_LINE = re.compile(r"(?<=\.py)#L\d+")
 #: A line of a table with rows, as it stands in a diff.
 _CHANGED_ROW = re.compile(r"^[+-]\| \[([A-Z]+[0-9]+)\]")
 
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = Path("diagrams")
     faults = disagreements()
     for fault in faults:
-        sys.stderr.write(f"{fault}: mend the message table or the machine's table\n")
+        sys.stderr.write(f"{fault}: mend the tables, or delete what none needs\n")
     if options.check:
         return _check(out) or bool(faults)
     _write(out)
@@ -92,7 +94,11 @@ def _check(out: Path) -> int:
 
 
 def _show(path: Path, old: str, new: str) -> None:
-    """A unified diff, and the rows that it touches by name."""
+    """A unified diff, and the rows that it touches by name; a row that only moved is not named."""
+    old, new = (_LINE.sub("", text) for text in (old, new))
+    if old == new:
+        sys.stdout.write(f"{path}: rows are on other lines of their files\n")
+        return
     diff = list(
         difflib.unified_diff(
             old.splitlines(), new.splitlines(), f"{path}", f"{path} (from the tables)", lineterm=""

@@ -114,7 +114,7 @@ def _unread() -> Iterator[str]:
     carriers = {Received, TimerExpired}  # read by what they carry
     for on in (*Event.__subclasses__(), *Timer):
         if on not in read and on not in carriers:
-            yield f"no machine reads {event_name(on)}: give a table a row for it, or delete it"
+            yield f"no machine reads {event_name(on)}"
 
 
 def _unasked() -> Iterator[str]:
@@ -127,7 +127,7 @@ def _unasked() -> Iterator[str]:
     }
     for effect in Effect.__subclasses__():
         if effect not in asked:
-            yield f"no row asks for {effect.__name__}: put it into a table, or delete it"
+            yield f"no row asks for {effect.__name__}"
 
 
 def _heard_elsewhere(table: Table[Any, Any], row: MessageRow) -> bool:
