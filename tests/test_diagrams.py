@@ -81,8 +81,7 @@ def test_how_it_goes_shows_every_state_the_beginning_first_and_every_end(name: s
     for picture in goes:
         shown = {state for arrow in picture.arrows for state in (*arrow.start, arrow.target)}
         lines = [line.strip() for line in picture.mermaid.splitlines()]
-        begins = lines.count(f"[*] --> {table.initial}")
-        assert begins == (table.initial in shown)
+        assert lines.count(f"[*] --> {table.initial}") <= (table.initial in shown)
         ends = {line.split()[0] for line in lines if line.endswith("--> [*]")}
         assert ends == set(table.final) & shown
     assert f"[*] --> {table.initial}" in goes[0].mermaid

@@ -214,17 +214,19 @@ def _framed(
 ) -> bool:
     """Whether a frame is drawn around its states; otherwise a box lists them.
 
-    A frame is for states that lead to each other: side by side they would only take room. No arrow
-    leads from it back to an earlier state: Mermaid would draw it across the frame.
+    A frame is for states that lead to each other, and onwards: side by side they would only take
+    room, and Mermaid would draw an arrow that leads back across the frame.
     """
     held = set(frame)
     inside = [arrow for arrow in arrows if {*arrow.start, arrow.target} <= held]
+    back = any(
+        states.index(arrow.target) < states.index(arrow.start[0])
+        for arrow in arrows
+        if arrow in inside or arrow.start == frame
+    )
     return (
         not any(set(other) < held for other in frames)
-        and not any(
-            arrow.start == frame and states.index(arrow.target) < states.index(frame[0])
-            for arrow in arrows
-        )
+        and not back
         and {state for arrow in inside for state in (*arrow.start, arrow.target)} == held
         and all(len(arrow.labels) <= _SHORT for arrow in arrows if arrow.start == frame)
     )
@@ -244,7 +246,8 @@ def _mermaid(table: Table[Any, Any], frames: Sequence[Frame], arrows: Sequence[A
             ]
         else:
             lines.append(f'state "any of<br/>{"<br/>".join(held)}" as {name}')
-    drawn = {state for arrow in arrows for state in (*arrow.start, arrow.target)}
+    drawn = {arrow.target for arrow in arrows}
+    drawn |= {arrow.start[0] for arrow in arrows if len(arrow.start) == 1}
     if table.initial in drawn:
         lines.append(f"[*] --> {table.initial.value}")
     for start, target, labels in arrows:
