@@ -23,6 +23,7 @@ class Owner(StrEnum):
     TIMERS = "timers"
     WEBRTC = "webrtc"
     LINKS = "links"
+    HANDSHAKE = "handshake"
     SESSIONS = "sessions"
     SIGNALING = "signaling"
     CAPABILITIES = "capabilities"
@@ -115,6 +116,46 @@ class KillEverything(Effect, frozen=True, kw_only=True):
     urgent = True
 
 
+class CheckNeed(Effect, frozen=True, kw_only=True):
+    """Compare what the asker's job needs with what is here."""
+
+    owner = Owner.JOB_COORDINATOR
+
+
+class GrantReservation(Effect, frozen=True, kw_only=True):
+    """Tell the asker that the slot is kept for it, and how long."""
+
+    owner = Owner.JOB_COORDINATOR
+
+
+class RefuseReservation(Effect, frozen=True, kw_only=True):
+    """Tell the asker everything that stands against it: what it needs in vain, or a sentence."""
+
+    owner = Owner.JOB_COORDINATOR
+    code: ErrorCode
+    sentence: str
+
+
+class ConfirmRelease(Effect, frozen=True, kw_only=True):
+    """Tell the asker that its reservation is over."""
+
+    owner = Owner.JOB_COORDINATOR
+
+
+class EndReservation(Effect, frozen=True, kw_only=True):
+    """Tell the holder that its reservation is over."""
+
+    owner = Owner.JOB_COORDINATOR
+    code: ErrorCode
+    sentence: str
+
+
+class ConfirmDrain(Effect, frozen=True, kw_only=True):
+    """Tell the asker whether jobs start."""
+
+    owner = Owner.STATE_MANAGER
+
+
 class Leave(Effect, frozen=True, kw_only=True):
     """The worker's run is over."""
 
@@ -152,19 +193,19 @@ class RefuseOffer(Effect, frozen=True, kw_only=True):
 class SendHello(Effect, frozen=True, kw_only=True):
     """Open the handshake."""
 
-    owner = Owner.LINKS
+    owner = Owner.HANDSHAKE
 
 
 class SendProof(Effect, frozen=True, kw_only=True):
     """Prove our key for this connection."""
 
-    owner = Owner.LINKS
+    owner = Owner.HANDSHAKE
 
 
 class CheckProof(Effect, frozen=True, kw_only=True):
     """Compare the peer's proof with our own transcript."""
 
-    owner = Owner.LINKS
+    owner = Owner.HANDSHAKE
 
 
 class KeepIceAlive(Effect, frozen=True, kw_only=True):

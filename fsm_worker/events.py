@@ -24,6 +24,8 @@ class Timer(StrEnum):
     CLEAN = "clean"
     STOP = "stop"
     LINGER = "linger"
+    LEASE = "lease"
+    DRAIN = "drain"
     NEGOTIATION = "negotiation"
     ICE = "ice"
     DTLS = "dtls"
@@ -108,9 +110,26 @@ class ProbeFailed(Event, frozen=True, kw_only=True):
 
 
 class SlotRequested(Event, frozen=True, kw_only=True):
-    """A job is first in the queue and the slot is free."""
+    """A job is first in the queue and the slot is free, or is kept for its owner."""
 
     job: str
+    owner: str = ""  # the key that submitted it
+
+
+class NeedChecked(Event, frozen=True, kw_only=True):
+    """What somebody who asks for the slot needs was compared with what is here."""
+
+    key: str
+    session: str  # where the answer goes
+    unmet: tuple[str, ...] = ()  # a sentence for each requirement that is not met
+
+
+class ReservationClaimed(Event, frozen=True, kw_only=True):
+    """A job of the reservation's holder is on its way in."""
+
+
+class ReservationUnclaimed(Event, frozen=True, kw_only=True):
+    """None is any more."""
 
 
 class JobLeftGpu(Event, frozen=True, kw_only=True):
@@ -228,6 +247,7 @@ class ProofChecked(Event, frozen=True, kw_only=True):
 
     proved: bool  # the signature is of the hello's key, over this very connection
     trusted: bool  # the key may come in, by itself or by its invitation
+    rights: tuple[str, ...] = ()  # what it may do
     reason: str = ""
 
 
@@ -350,6 +370,10 @@ class CollectFailed(Event, frozen=True, kw_only=True):
 
 class FileProgressed(Event, frozen=True, kw_only=True):
     """Bytes of this job's files moved; said now and then, not for each chunk."""
+
+
+class DrainOverdue(Event, frozen=True, kw_only=True):
+    """The worker is drained, and the job that runs has had the time it was given."""
 
 
 class WorkerLeaving(Event, frozen=True, kw_only=True):

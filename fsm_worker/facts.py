@@ -17,12 +17,19 @@ class Why(StrEnum):
     CANCEL = "cancel"
     WALL = "wall"
     WORKER = "worker"
+    DRAIN = "drain"
 
 
 class WorkerFacts(Struct, frozen=True, kw_only=True):
     """Facts of the worker."""
 
     slot: str = ""  # the job that holds it
+    holder: str = ""  # the key that holds the reservation, or held the last one
+    renewals: int = 0  # how often it was renewed
+    claimed: bool = False  # a job of the holder is on its way in
+    drained: bool = False  # an operator wants no further job to start
+    grace_s: float = 0.0  # what a running job gets then; 0 means all it needs
+    overdue: bool = False  # it has had that
     leaving: bool = False  # ends when the slot is free
     forced: bool = False  # ends now, whatever is alive
     gone: bool = False  # owners were told how their jobs ended: sessions may be closed
@@ -35,6 +42,7 @@ class LinkFacts(Struct, frozen=True, kw_only=True):
     peer: str = ""  # peer id at the signaling server
     greeted: bool = False  # the peer's hello was taken
     key: str = ""  # the peer's public key, once proved
+    rights: tuple[str, ...] = ()  # of that key
     session: str = ""  # that the peer asked for
     foreign: bool = False  # the peer speaks sleap-rtc
     generation: int = 1
@@ -68,7 +76,6 @@ class JobFacts(Struct, frozen=True, kw_only=True):
     stages: int = 0
     stage: int = 0
     step: int = 0  # of the stop escalation
-    trained: bool = False  # the trainer has reported since the stage started
     why: Why = Why.NONE
     outcome: Outcome = Outcome.NONE
     problems: tuple[Problem, ...] = ()

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import platformdirs
 
+#: In a worker's folder: its key, and the line by which a client on this machine gets to it.
+WORKER_KEY = "worker.key"
+SESSION_FILE = "session"
+
 
 class StateInUse(RuntimeError):
     """Another process works with this state folder: stop it, or name another folder."""

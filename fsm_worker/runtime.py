@@ -217,7 +217,7 @@ class Runtime:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._failed(address, name, error)
+            self._failed(address, name, _cause(error))
 
     def _failed(self, address: Address, name: str, error: Exception) -> None:
         log.warning("! %s %s: %s failed: %s", *address, name, error, exc_info=error)
@@ -247,6 +247,13 @@ class Runtime:
             key = (step.machine, step.subject, timer)
             if timer not in armed and key in self._timers:
                 self._timers.pop(key).cancel()
+
+
+def _cause(error: Exception) -> Exception:
+    """What went wrong, where a task group has wrapped it: its own words say nothing of it."""
+    while isinstance(error, ExceptionGroup) and isinstance(error.exceptions[0], Exception):
+        error = error.exceptions[0]
+    return error
 
 
 def _log_step(step: Step) -> None:

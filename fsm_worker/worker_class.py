@@ -23,7 +23,7 @@ from fsm_worker.events import (
     Started,
     TerminateRequested,
 )
-from fsm_worker.folders import claimed, make_private
+from fsm_worker.folders import WORKER_KEY, claimed, make_private
 from fsm_worker.identity import Identity, KnownClients
 from fsm_worker.journal import FILE_NAME, Journal
 from fsm_worker.machines.engine import Step
@@ -34,9 +34,10 @@ from fsm_worker.seams.channels import fingerprint
 from fsm_worker.seams.gathering import closed, gathered
 from fsm_worker.seams.guests import Guests
 from fsm_worker.seams.loopback import allow_loopback
+from fsm_worker.seams.peer_lane import PeerLane
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.readiness import readiness
-from fsm_worker.seams.room import enter_room, take_offer
+from fsm_worker.seams.room import enter_room, take_word
 from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_link import SignalingLink
 from fsm_worker.services.capabilities import WorkerCapabilities
@@ -49,9 +50,8 @@ from fsm_worker.services.runners import builtin_runners
 from fsm_worker.services.spool import Spools
 from fsm_worker.services.state_manager import StateManager
 from fsm_worker.settings import WorkerSettings
-from protocol.errors import ErrorCode
 from protocol.messages import Progress, Telemetry
-from protocol.signaling import Answer, Error
+from protocol.signaling import Answer
 from protocol.table import MachineName
 
 
@@ -80,8 +80,8 @@ class RTCWorkerClient:
         state = self.settings.state
         make_private(state)
         (state / "jobs").mkdir(exist_ok=True)
-        self.identity = Identity.load(state / "worker.key")
-        self.clients = KnownClients(state / "clients.json")
+        self.identity = Identity.load(state / WORKER_KEY)
+        self.clients = KnownClients(state / "clients.json", self.identity.key)
         self.world = worker_world()
         self.journal = Journal(state / FILE_NAME)
         self.runtime = Runtime(
@@ -92,16 +92,19 @@ class RTCWorkerClient:
         )
         runners = {**builtin_runners(self.settings.sleap_nn), **self.settings.runners}
         emit = self.runtime.post
+        self.signaling = SignalingLink(
+            "", emit=emit, on_message=lambda word: take_word(self.runtime, self.peers, word)
+        )
         self.guests = Guests(
             self.runtime, Spools(state / "guests"), self._take_chunk,
             allowed=self.settings.allow_sleap_rtc, secret=self.settings.sleap_rtc_secret,
         )  # fmt: skip
         self.links = PeerLinks(
             self.runtime, self.identity, self.clients, "worker",
-            on_chunk=self._take_chunk, say=self._say_to_peer, guests=self.guests,
+            on_chunk=self._take_chunk, say=self.signaling.refuse, guests=self.guests,
         )  # fmt: skip
         self.sessions = Sessions(self.world, emit, self.links.write, name=self.settings.name)
-        self.links.sessions = self.sessions
+        self.links.sessions, self.handshake = self.sessions, self.links.handshake
         self.capabilities = WorkerCapabilities(
             gpu_id, emit=emit, disk=state, declared=self.settings.declared,
             runners=tuple(sorted({runner.name for runner in runners.values()})),
@@ -121,25 +124,26 @@ class RTCWorkerClient:
             emit=emit,
             telemetry=self._tell_owner,
         )
+        self.peers = PeerLane(
+            self.world, emit=emit, send=self.sessions.send, signal=self.signaling.send,
+            allowed=self.settings.allow_sleap_rtc,
+        )  # fmt: skip
         self.job_coordinator = JobCoordinator(
-            self.world,
-            send=self.sessions.send,
-            send_log=self.links.send_log,
-            spawn=self.runtime.spawn,
-            cancel=self.runtime.cancel,
-            log_of=self.job_executor.log_of,
+            self.world, send=self.peers.send, send_log=self.links.send_log,
+            spawn=self.runtime.spawn, cancel=self.runtime.cancel, emit=emit,
+            log_of=self.job_executor.log_of, unmet=self.capabilities.compatibility,
+            tell_peer=self.peers.tell, durations=self.settings.timers,
             journal=self.journal.path,
-        )
-        self.signaling = SignalingLink("", emit=emit, on_message=partial(take_offer, self.runtime))
+        )  # fmt: skip
         self.state_manager = StateManager(
             self.world, name=self.settings.name, send=self.signaling.send,
             tell=self.sessions.send, emit=emit, say=self.settings.say, ready=self.settings.ready,
+            foreign=self.settings.allow_sleap_rtc,
         )  # fmt: skip
         # an owner's value is the attribute that performs its effects; WebRTC is this class itself
         self.runtime.bind({owner: getattr(self, owner, self) for owner in Owner})
         self._peers: dict[str, RTCPeerConnection] = {}
         self._given: RTCPeerConnection | None = None
-        self._peer_id = ""
 
     @property
     def status(self) -> str:
@@ -196,7 +200,7 @@ class RTCWorkerClient:
             secret=self.clients.secret,
             public_url=self.settings.public_url or url,
         )
-        self.signaling.url, self._peer_id = url, session.peer
+        self.signaling.url, self.peers.name = url, session.peer
         self.state_manager.join(session, id_token)
         with claimed(self.settings.state), self.journal:
             try:
@@ -246,7 +250,7 @@ class RTCWorkerClient:
         sdp = await gathered(pc, await pc.createAnswer())
         self.runtime.post(MachineName.LINK, link, SentAnswer())
         self.signaling.send(
-            Answer(sender=self._peer_id, target=event.peer, sdp=sdp, link=event.about)
+            Answer(sender=self.peers.name, target=event.peer, sdp=sdp, link=event.about)
         )
 
     def on_datachannel(self, link: str, channel: RTCDataChannel) -> None:
@@ -293,6 +297,3 @@ class RTCWorkerClient:
 
     def _answer_refusals(self, step: Step) -> None:
         self.sessions.answer_refusals(step)
-
-    def _say_to_peer(self, peer: str, code: ErrorCode, text: str) -> None:
-        self.signaling.send(Error(target=peer, reason=code, code=code, message=text))

@@ -54,7 +54,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class _TagOnly(Struct, frozen=True):
-    type: str = ""
+    type: str | None = None
 
 
 class _Outline(Struct, frozen=True):
@@ -137,6 +137,8 @@ def _refusal(raw: bytes, direction: Direction, error: Exception) -> ProtocolErro
         tag = _OUTLINE.decode(raw).msg.type
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
         return ProtocolError(ErrorCode.MALFORMED, f"not a control frame: {error}")
+    if tag is None:
+        return ProtocolError(ErrorCode.MALFORMED, "not a control frame: `msg` has no `type`")
     if tag not in _TAGS[direction]:
         return ProtocolError(
             ErrorCode.UNKNOWN_TYPE, f"no message {tag[:64]!r} is taken here in version 1"

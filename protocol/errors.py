@@ -23,6 +23,13 @@ class ErrorCode(StrEnum):
     NOT_ALLOWED = "not_allowed"  # no row of the table: wrong state for this message
     OVERLOADED = "overloaded"
 
+    # The slot
+    NEED_UNMET = "need_unmet"  # this worker can never do it
+    WORKER_BUSY = "worker_busy"  # it could, at another time
+    NOT_HOLDER = "not_holder"  # the reservation is not the caller's
+    RESERVATION_EXPIRED = "reservation_expired"
+    WORKER_DRAINED = "worker_drained"
+
     # Jobs
     UNKNOWN_JOB = "unknown_job"
     JOB_CONFLICT = "job_conflict"  # the same id with other content

@@ -12,9 +12,11 @@ class WorkerState(StrEnum):
 
     STARTING = "starting"  # probing the GPU and the host
     AVAILABLE = "available"  # no process of ours is alive on the slot
+    RESERVED = "reserved"  # free, and kept for somebody's next job until a time
     BUSY = "busy"  # exactly one job holds the slot
     CLEANING = "cleaning"  # proving that the job's process tree is dead
-    DRAINING = "draining"  # busy, and leaves when the job has ended
+    DRAINING = "draining"  # busy, and starts nothing after this job
+    MAINTENANCE = "maintenance"  # free, and starts nothing: an operator wants it so
     DEGRADED = "degraded"  # the slot cannot be promised; probed again on a timer
     STOPPING = "stopping"  # taking leave: jobs end, held results go to attached clients
     STOPPED = "stopped"

@@ -155,9 +155,59 @@ class WorkerStatus(Message, frozen=True, kw_only=True, tag="worker_status"):
 
 
 class Reserve(Message, frozen=True, kw_only=True, tag="reserve"):
-    """Asks for a lease of the slot."""
+    """Asks for the free slot, for a while; asking again renews it a few times."""
 
-    need: dict[str, str] = field(default_factory=dict)
+    need: dict[str, str] = field(default_factory=dict)  # see `protocol.need`
+
+
+class Reserved(Message, frozen=True, kw_only=True, tag="reserved"):
+    """The slot is kept for the caller's next job."""
+
+    seconds: float  # from now on, unless a job of the caller is on its way by then
+    renewals: int  # how often it can still be renewed
+
+
+class ReserveRefused(Message, frozen=True, kw_only=True, tag="reserve_refused"):
+    """The slot is not kept for the caller."""
+
+    code: ErrorCode
+    reasons: tuple[str, ...]  # everything that stands against it, a sentence each
+    state: WorkerState
+
+
+class Release(Message, frozen=True, kw_only=True, tag="release"):
+    """Gives a reservation back."""
+
+
+class Released(Message, frozen=True, kw_only=True, tag="released"):
+    """The caller's reservation is over, as asked."""
+
+
+class ReservationOver(Message, frozen=True, kw_only=True, tag="reservation_over"):
+    """The caller's reservation is over, though it did not ask for that."""
+
+    code: ErrorCode
+    reason: str
+
+
+class Drain(Message, frozen=True, kw_only=True, tag="drain"):
+    """Asks the worker to start no further job until `undrain`."""
+
+    reason: ShortText = ""  # for people who ask why nothing starts
+    deadline_s: Annotated[float, Meta(ge=0)] = (
+        0.0  # seconds after which a running job is stopped (its model is kept); 0: it may finish
+    )
+
+
+class Undrain(Message, frozen=True, kw_only=True, tag="undrain"):
+    """Takes `drain` back."""
+
+
+class DrainState(Message, frozen=True, kw_only=True, tag="drain_state"):
+    """How the worker stands after `drain` or `undrain`."""
+
+    drained: bool  # it starts no further job
+    state: WorkerState
 
 
 # --- Jobs -----------------------------------------------------------------------------------
@@ -375,6 +425,7 @@ class FileNeed(Message, frozen=True, kw_only=True, tag="file_need"):
 
     transfer: Transfer
     ranges: Annotated[tuple[tuple[Size, Size], ...], Meta(max_length=1024)]
+    chunk: ChunkSize = 64 * 1024  # bytes of the largest chunk it takes, header included
 
 
 class FileStored(Message, frozen=True, kw_only=True, tag="file_stored"):

@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 from msgspec import Struct
 
 from protocol import messages, signaling, trainer
-from protocol.sleap_rtc import frames
+from protocol.sleap_rtc import frames, peer
 from protocol.sleap_rtc import table as sleap_rtc
 from protocol.table import MESSAGES, Direction
 
@@ -55,6 +55,10 @@ def _sleap_rtc(direction: Direction) -> Kinds:
     return tuple(dict.fromkeys(row.frame for row in sleap_rtc.ROWS if direction in row.direction))
 
 
+def _peer(direction: Direction) -> Kinds:
+    return tuple(row.word for row in peer.PEER_WORDS if direction in row.direction)
+
+
 NATIVE = Dialect(
     "native",
     "What a client and a worker say to each other on a data channel of ours.",
@@ -94,6 +98,17 @@ SIGNALING = Dialect(
     },
     add="put it into FromPeer or FromServer, or delete it",
 )
+PEER = Dialect(
+    "peer",
+    "What clients of sleap-rtc 0.0.7 and a worker say to each other through the signaling server.",
+    "protocol/sleap_rtc/peer.py",
+    peer.PeerWord,
+    {
+        "a client to a worker": _peer(Direction.TO_WORKER),
+        "a worker to a client": _peer(Direction.TO_CLIENT),
+    },
+    add="put it into PEER_WORDS, or delete it",
+)
 TRAINER = Dialect(
     "trainer",
     "What a trainer and the worker say to each other over ZMQ, as sleap-nn 0.3.5 does.",
@@ -103,7 +118,7 @@ TRAINER = Dialect(
     add="put it into KINDS, or delete it",
 )
 #: Every dialect; the order is the reading order.
-DIALECTS = (NATIVE, SLEAP_RTC, SIGNALING, TRAINER)
+DIALECTS = (NATIVE, SLEAP_RTC, PEER, SIGNALING, TRAINER)
 
 
 def check(dialect: Dialect) -> None:

@@ -48,6 +48,7 @@ class Right(StrEnum):
     SUBMIT = "submit"  # any trusted key
     OWN_JOB = "own_job"  # the key that submitted this job
     OWN_TRANSFER = "own_transfer"  # the session that the transfer belongs to
+    OPERATE = "operate"  # a key that may say when the worker works
 
 
 class Replay(StrEnum):
@@ -64,7 +65,7 @@ class MessageRow(NamedTuple):
     message: type[m.Message]
     direction: Direction
     machine: MachineName | None
-    subject: str  # the field that names the machine's instance; "" means the link's own
+    subject: str  # the field that names the machine's instance; "" means the one at hand
     right: Right = Right.SUBMIT
     replay: Replay = Replay.ALL
     lane: Lane = Lane.CONTROL
@@ -106,7 +107,15 @@ MESSAGES: tuple[MessageRow, ...] = (
     # The worker
     MessageRow(m.WorkerGet, _W, _M.SESSION, "", replies=(m.WorkerStatus,)),
     MessageRow(m.WorkerStatus, _C, _M.SESSION, "", replay=_P.NEWEST),
-    MessageRow(m.Reserve, _W, None, "", replies=(m.Error,)),
+    MessageRow(m.Reserve, _W, _M.WORKER, "", replies=(m.Reserved, m.ReserveRefused)),
+    MessageRow(m.Reserved, _C, _M.SESSION, ""),
+    MessageRow(m.ReserveRefused, _C, _M.SESSION, ""),
+    MessageRow(m.Release, _W, _M.WORKER, "", replies=(m.Released, m.Error)),
+    MessageRow(m.Released, _C, _M.SESSION, ""),
+    MessageRow(m.ReservationOver, _C, _M.SESSION, ""),
+    MessageRow(m.Drain, _W, _M.WORKER, "", _R.OPERATE, replies=(m.DrainState, m.Error)),
+    MessageRow(m.Undrain, _W, _M.WORKER, "", _R.OPERATE, replies=(m.DrainState, m.Error)),
+    MessageRow(m.DrainState, _C, _M.SESSION, ""),
     # Jobs
     MessageRow(m.Submit, _W, _M.JOB, "job", replies=(m.JobSnapshot, m.Error)),
     MessageRow(m.Stop, _W, _M.JOB, "job", _R.OWN_JOB, replies=(m.JobStateChanged, m.Error)),

@@ -184,8 +184,7 @@ def test_an_event_that_no_machine_reads_is_named(monkeypatch: pytest.MonkeyPatch
 def test_a_timer_that_no_machine_reads_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     job = registry.MACHINES["job"]
     registered(monkeypatch, "job", without(job, lambda row: row.on is Timer.WALL))
-    (said,) = registry.disagreements()
-    assert said == "no machine reads timer_wall_expired"
+    assert "no machine reads timer_wall_expired" in registry.disagreements()
 
 
 def test_an_effect_that_no_row_asks_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

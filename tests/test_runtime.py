@@ -8,8 +8,9 @@ import pytest
 
 from fsm_worker.client.dialler import Dialler
 from fsm_worker.client.room import ClientRoom
-from fsm_worker.effects import Do, Effect, Owner, StartTimer
+from fsm_worker.effects import Do, Effect, Owner, ProbeHost, StartTimer
 from fsm_worker.events import (
+    EffectFailed,
     Event,
     ProbeSucceeded,
     Started,
@@ -23,6 +24,7 @@ from fsm_worker.machines.world import THE_WORKER, World
 from fsm_worker.machines.worlds import client_world, worker_world
 from fsm_worker.runtime import Runtime, UnboundEffect, bind
 from fsm_worker.seams.guests import Guests
+from fsm_worker.seams.handshake import Handshake
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_link import SignalingLink
@@ -33,6 +35,7 @@ from fsm_worker.services.job_executor import JobExecutor
 from fsm_worker.services.progress_reporter import ProgressReporter
 from fsm_worker.services.state_manager import StateManager
 from fsm_worker.worker_class import RTCWorkerClient
+from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import WorkerState
 from protocol.messages import Capabilities
 from protocol.table import MachineName
@@ -40,6 +43,7 @@ from protocol.table import MachineName
 WORKER_OWNERS = {
     Owner.WEBRTC: RTCWorkerClient,
     Owner.LINKS: PeerLinks,
+    Owner.HANDSHAKE: Handshake,
     Owner.SESSIONS: Sessions,
     Owner.SIGNALING: SignalingLink,
     Owner.CAPABILITIES: WorkerCapabilities,
@@ -53,6 +57,7 @@ WORKER_OWNERS = {
 CLIENT_OWNERS = {
     Owner.WEBRTC: Dialler,
     Owner.LINKS: PeerLinks,
+    Owner.HANDSHAKE: Handshake,
     Owner.SESSIONS: Sessions,
     Owner.FILE_MANAGER: FileManager,
     Owner.SIGNALING: SignalingLink,
@@ -210,6 +215,25 @@ async def test_an_effect_that_fails_is_an_event() -> None:
     worker = managers.runtime.world.get(MachineName.WORKER, THE_WORKER)
     assert worker is not None
     assert "on purpose" in worker.facts.reason
+
+
+async def test_what_a_task_group_has_wrapped_fails_with_its_own_words_and_code() -> None:
+    managers = Managers(worker_world())
+    full = ProtocolError(ErrorCode.DISK_FULL, "the disk is full")
+
+    async def probe_host(_effect: Effect) -> None:
+        async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+            inner.create_task(asyncio.sleep(60))
+            outer.create_task(asyncio.sleep(60))
+            raise full
+
+    managers.runtime.bindings[ProbeHost] = probe_host
+    heard: list[Event] = []
+    post = managers.runtime.post
+    managers.runtime.post = lambda *told: (heard.append(told[2]), post(*told))
+    await managers.play(Started(), until=WorkerState.DEGRADED)
+    failed = EffectFailed(effect="probe_host", reason="the disk is full", code=ErrorCode.DISK_FULL)
+    assert failed in heard
 
 
 async def test_a_timer_is_an_event() -> None:

@@ -173,7 +173,7 @@ def test_nothing_is_written_before_both_sides_know_what_the_other_has(worker) ->
     assert worker.wire == []
     worker.welcome()
     worker.sessions.send(S, snapshot("b"))
-    welcome = m.Welcome(session=S, received=0, rights=("submit",), worker="gpu-3")
+    welcome = m.Welcome(session=S, received=0, rights=(), worker="gpu-3")
     assert worker.written() == [(0, welcome)]
     worker.resume(0)
     assert worker.written() == [(1, snapshot("a")), (2, snapshot("b")), (0, STATUS)]
@@ -332,13 +332,13 @@ def test_a_message_goes_to_its_machine_with_who_sent_it(worker) -> None:
     assert worker.emitted == [(MachineName.JOB, "job-00000001", received)]
     worker.emitted.clear()
     worker.read(m.Stop(job="job-00000002"), number=2)  # of another key
-    worker.read(m.Reserve(), number=3)
+    worker.read(m.Drain(), number=3)  # of no operator
     worker.read(m.FileNeed(transfer=1, ranges=()), number=4)
     worker.read(None)
     assert worker.emitted == []
     assert [(message.code, message.about) for _, message in worker.written()] == [
         (ErrorCode.UNKNOWN_JOB, "stop"),
-        (ErrorCode.NOT_SUPPORTED, "reserve"),
+        (ErrorCode.NOT_AUTHORISED, "drain"),
         (ErrorCode.UNKNOWN_TRANSFER, "file_need"),
     ]
     assert worker.sessions.expected(S) == 5

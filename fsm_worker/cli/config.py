@@ -98,6 +98,11 @@ KEYS = (
     Key("sleap_nn", "PATH", "the sleap-nn program (the one on the PATH)"),
     Key("stun", "URL|off", "STUN server (used only where signaling is on another machine)",
         parse_stun),
+    Key("allow_sleap_rtc", "on|off",
+        "clients of sleap-rtc may come in, and whoever is in the room is one "
+        "(on where signaling is on this machine)", _switch),
+    Key("room_secret", "SECRET", "that clients of sleap-rtc must prove to hold (none)",
+        secret=True),
     Key("allow_package_code", "on|off",
         "run `python FILE.py` of a package: clients run what they like then, as you (off)",
         _switch, lambda: "off"),

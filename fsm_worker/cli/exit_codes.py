@@ -66,7 +66,11 @@ _BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
             (ErrorCode.NOT_AUTHENTICATED, ErrorCode.NOT_AUTHORISED), ExitCode.NOT_AUTHORISED
         ),
         **dict.fromkeys((ErrorCode.VERSION_UNKNOWN, ErrorCode.OVERLOADED), ExitCode.NO_WORKER),
-        ErrorCode.UNKNOWN_JOB: ExitCode.USAGE,
+        **dict.fromkeys(
+            (ErrorCode.NEED_UNMET, ErrorCode.WORKER_BUSY, ErrorCode.WORKER_DRAINED),
+            ExitCode.NO_WORKER,
+        ),
+        **dict.fromkeys((ErrorCode.UNKNOWN_JOB, ErrorCode.NOT_HOLDER), ExitCode.USAGE),
         ErrorCode.ABORTED: ExitCode.CONNECTION_LOST,
         **dict.fromkeys(
             (

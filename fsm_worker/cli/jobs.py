@@ -8,6 +8,7 @@ from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.durations import amount
 from fsm_worker.cli.exit_codes import ExitCode
 from fsm_worker.cli.session import Client, Target
+from fsm_worker.cli.tabular import show_table
 from protocol.messages import JobSnapshot
 
 _COLUMNS = ("job", "name", "state", "outcome", "submitted", "results")
@@ -35,10 +36,7 @@ def _show(jobs: tuple[JobSnapshot, ...]) -> None:
     if not jobs:
         print("no job of yours is on this worker")
         return
-    rows = [_COLUMNS, *(_row(job) for job in jobs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    for row in rows:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    show_table(_COLUMNS, [_row(job) for job in jobs])
 
 
 def _row(job: JobSnapshot) -> tuple[str, ...]:

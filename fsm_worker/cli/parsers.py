@@ -10,6 +10,7 @@ from fsm_worker.cli.addresses import parse_listen, parse_stun
 from fsm_worker.cli.config import KEYS
 from fsm_worker.cli.durations import parse_duration
 from fsm_worker.cli.exit_codes import ExitCode
+from protocol.need import READERS, parse_need
 
 PROG = "python -m fsm_worker"
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"fsm-worker {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     of_jobs = (_submit, _attach, _ends, _fetch, _jobs, _explain)
-    for add in (_worker, _signal, *of_jobs, _doctor, _others):
+    for add in (_worker, _signal, *of_jobs, _workers, _drains, _doctor, _others):
         add(commands)
     return parser
 
@@ -119,6 +120,22 @@ def _signal(commands: "Commands") -> None:
     )
     for flag, about in TRUSTED.items():
         parser.add_argument(f"--{flag}", default="", metavar="FILE", help=about)
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="folder of its key: with the same one, peers come back after a restart (the user's)",
+    )
+
+
+def _several(parser: Parser, of_none: str) -> None:
+    parser.add_argument(
+        "--session",
+        action="append",
+        metavar="STRING",
+        help=f"a worker, from its printed line; several times for several ({of_none})",
+    )
+    _stun(parser)
 
 
 def _client(parser: Parser) -> None:
@@ -127,6 +144,10 @@ def _client(parser: Parser) -> None:
         metavar="STRING",
         help="the worker, from its printed line (else FSM_WORKER_SESSION, else the last one)",
     )
+    _stun(parser)
+
+
+def _stun(parser: Parser) -> None:
     parser.add_argument(
         "--stun",
         type=checked(parse_stun),
@@ -152,7 +173,13 @@ def _submit(commands: "Commands") -> None:
     )
     parser.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a folder or a .zip")
     parser.add_argument("--example", choices=("digits",), help="send this example instead")
-    _client(parser)
+    _several(parser, "the last one; with --need, all that you know")
+    parser.add_argument(
+        "--need",
+        type=checked(parse_need),
+        metavar="NAME=VALUE,…",
+        help=f"take a worker that has this: {', '.join(READERS)}; such as vram=16GiB,runner=digits",
+    )
     parser.add_argument("--name", help="of the job, for people (the folder's)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="results (./results/JOB)")
     parser.add_argument(
@@ -233,6 +260,42 @@ def _explain(commands: "Commands") -> None:
     )
     _client(parser)
     parser.add_argument("--state", type=Path, metavar="DIR", help="of the worker, on its machine")
+
+
+def _workers(commands: "Commands") -> None:
+    parser = _add(
+        commands,
+        "workers",
+        "list workers, and what they are doing",
+        "Lists the workers that you have submitted to, and the others of their rooms.",
+        "workers",
+    )
+    _several(parser, "all that you know")
+
+
+def _drains(commands: "Commands") -> None:
+    for name, about, details, example in (
+        ("drain", "let a worker start no further job",
+         "Keeps a worker from starting jobs, for a new driver, say. The running job may finish;\n"
+         "jobs that wait go on waiting. Operators may do so: whoever came with the line that the\n"
+         "worker printed, and whoever can read its state folder.",
+         'drain --reason "a new driver" --deadline 2h'),
+        ("undrain", "let it start jobs again",
+         "Takes `drain` back; the worker looks at its GPU first.", "undrain"),
+    ):  # fmt: skip
+        parser = _add(commands, name, about, details, example)
+        _client(parser)
+        parser.add_argument(
+            "--state", type=Path, metavar="DIR", help="a worker of this machine, by its --state"
+        )
+        if name == "drain":
+            parser.add_argument("--reason", metavar="TEXT", help="for people who wait")
+            parser.add_argument(
+                "--deadline",
+                type=checked(parse_duration),
+                metavar="TIME",
+                help="stop the running job after so long; its model is kept (it may finish)",
+            )
 
 
 def _doctor(commands: "Commands") -> None:

@@ -48,12 +48,16 @@ class Client:
         console: for warnings.
         folder: of the key and the memory; None for the user's own.
         stun: a URL, `off`, or empty for the default.
+
+    Attributes:
+        key: the file with the key by which workers know us.
     """
 
     def __init__(self, console: Console, folder: Path | None = None, stun: str = "") -> None:
         self.console = console
         self.folder = folder or state_folder("client")
         self.stun = stun
+        self.key = self.folder / "client.key"
         self.memory = Remembered(self.folder / "remembered.json")
         if self.memory.complaint:
             console.warn(self.memory.complaint)
@@ -85,6 +89,26 @@ class Client:
                 )
             text = last.session
         return Target(SessionString.decode(text), text.strip())
+
+    def workers(self, given: list[str] | None) -> list[Target]:
+        """The workers that may be meant, the newest first.
+
+        Args:
+            given: session strings; none for the environment's, else for all that are remembered.
+
+        Raises:
+            BadSessionString: one is none.
+            CommandFailed: there is none.
+        """
+        texts = [text.strip() for text in given or ()]
+        texts = texts or [text for text in (os.environ.get(_VARIABLE, ""),) if text]
+        texts = texts or [entry.session for entry in reversed(self.memory.entries)]
+        if not texts:
+            raise CommandFailed(
+                ExitCode.USAGE,
+                "which workers? Give --session with the line that a worker printed",
+            )
+        return [Target(SessionString.decode(text), text) for text in dict.fromkeys(texts)]
 
     def job(self, given: str | None, session: str | None) -> Target:
         """The job that is meant, and its worker.
@@ -138,7 +162,7 @@ class Client:
         try:
             async with WorkerConnection.open(
                 target.session,
-                Identity.load(self.folder / "client.key"),
+                Identity.load(self.key),
                 ice_servers=ice_servers(self.stun, host),
                 watch=watch,
             ) as connection:

@@ -9,6 +9,8 @@ from fsm_worker.cli.console import Console
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
 from fsm_worker.cli.parsers import PROG
 from fsm_worker.cli.trusting import trust_of
+from fsm_worker.folders import make_private, state_folder
+from fsm_worker.identity import load_key
 from fsm_worker.signaling.server import CannotListen, SignalingServer
 from fsm_worker.signaling.trust import Trust
 
@@ -16,18 +18,21 @@ from fsm_worker.signaling.trust import Trust
 def run(options: Namespace, console: Console) -> ExitCode:
     """Runs the command."""
     trust = trust_of(options.jwt_key, options.api_keys)
-    asyncio.run(_serve(options.listen, trust, console))
+    folder = options.state.expanduser() if options.state else state_folder("signal")
+    make_private(folder)
+    key = load_key(folder / "server.key")
+    asyncio.run(_serve(options.listen, trust, key, console))
     return ExitCode.DONE
 
 
-async def _serve(listen: Listen, trust: Trust, console: Console) -> None:
+async def _serve(listen: Listen, trust: Trust, key: bytes, console: Console) -> None:
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     before = {
         number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(asked.set))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        async with SignalingServer(listen.host, listen.port, trust=trust) as server:
+        async with SignalingServer(listen.host, listen.port, trust=trust, key=key) as server:
             url = f"ws://{bracketed(own_address(listen.host))}:{server.port}"
             reachable = not is_loopback(own_address(listen.host))
             console.emit("ready", url=url, reachable=reachable)

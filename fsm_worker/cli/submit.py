@@ -6,6 +6,7 @@ from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fsm_worker.cli.choosing import choose
 from fsm_worker.cli.console import Console, one_line
 from fsm_worker.cli.ending import report_ending, report_leave
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
@@ -17,6 +18,7 @@ from fsm_worker.cli.views import can_ask, view_for
 from fsm_worker.cli.watching import Done, Plan, watch
 from fsm_worker.client.connection import WorkerConnection
 from protocol.messages import JobPolicy, JobSnapshot
+from protocol.need import Need
 
 _UNASKED = "interrupted: nothing was submitted"
 _MOST_NAME = 512  # characters, as the protocol takes them
@@ -59,11 +61,20 @@ def run(options: Namespace, console: Console) -> ExitCode:
         detach=options.detach,
     )
     client = Client.of(options, console)
-    worker = client.worker(options.session)
-    done = asyncio.run(submit(order, client, worker))
+    several = options.session or ()
+    if options.need is None and len(several) < 2:
+        worker = client.worker(several[0] if several else None)
+        done = asyncio.run(submit(order, client, worker))
+    else:
+        among = client.workers(options.session)
+        done = asyncio.run(_submit_to_one(order, client, among, options.need or {}))
     if done.ending is None:
         return report_leave(console, job)
     return report_ending(console, done.ending, fetched=done.fetched, losses=done.losses)
+
+
+async def _submit_to_one(order: Order, client: Client, among: list[Target], need: Need) -> Done:
+    return await submit(order, client, await choose(client, among, need))
 
 
 async def submit(order: Order, client: Client, worker: Target) -> Done:

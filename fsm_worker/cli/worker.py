@@ -20,6 +20,7 @@ from fsm_worker.cli.console import Console
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
 from fsm_worker.cli.parsers import PROG
 from fsm_worker.cli.trusting import trust_of
+from fsm_worker.folders import SESSION_FILE
 from fsm_worker.machines.world import THE_SERVER
 from fsm_worker.seams.signaling_socket import SignalingUnreachable
 from fsm_worker.services.nvml import GpuDriverFailed
@@ -105,6 +106,8 @@ class _Worker(RTCWorkerClient):
                 sleap_nn=Path(config["sleap_nn"]).expanduser() if config["sleap_nn"] else None,
                 runners=config.runners,
                 declared=config.declared,
+                allow_sleap_rtc=_lets_guests_in(config, public),
+                sleap_rtc_secret=config["room_secret"],
                 say=console.say,
                 ready=self._ready,
             ),
@@ -132,6 +135,9 @@ class _Worker(RTCWorkerClient):
             return
         self._announced = True
         text = session.encode()
+        beside = self.settings.state / SESSION_FILE
+        beside.touch(mode=0o600)
+        beside.write_text(text + "\n", encoding="ascii")
         line = f"{PROG} submit --session {text} --example digits"
         reachable = not is_loopback(parse_signaling(session.url).host)
         self._console.emit("ready", session=text, url=session.url, submit=line, reachable=reachable)
@@ -139,6 +145,13 @@ class _Worker(RTCWorkerClient):
         self._console.say(f"worker {name} ({self._gpu}). Submit to it with this line:")
         self._console.show(line)
         self._console.say(self._reach)
+
+
+def _lets_guests_in(config: Config, server: Server) -> bool:
+    """As it is set; else on this machine alone."""
+    if config["allow_sleap_rtc"]:
+        return config["allow_sleap_rtc"] == "on"
+    return is_loopback(server.host)
 
 
 def _reach(server: Server, *, own: bool) -> str:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fsm_worker.client.requests import Requests
+from fsm_worker.client.requests import Requests, ReservationRefused
 from fsm_worker.client.worker_link import ConnectionOver, WorkerLink
 from fsm_worker.events import SendRequested, Timer
 from fsm_worker.identity import Identity
@@ -22,7 +22,7 @@ from protocol.lifecycle import ReceivingState
 from protocol.proof import SessionString
 from protocol.table import MachineName, tag_of
 
-__all__ = ["ConnectionOver", "WorkerConnection"]
+__all__ = ["ConnectionOver", "ReservationRefused", "WorkerConnection"]
 
 #: Seconds that a worker may take to answer a request.
 PATIENCE = 30.0
@@ -191,16 +191,61 @@ class WorkerConnection:
         return await self._ask(m.WorkerGet(), m.WorkerStatus)
 
     async def explain(self, job: str = "") -> m.Explained:
-        """Why a job of ours, or the worker, is in its state.
-
-        Args:
-            job: its id; empty for the worker.
+        """Why a job of ours, or the worker (without an id), is in its state.
 
         Raises:
             ProtocolError: there is no such job of ours.
             ConnectionOver: the worker is gone.
         """
         return await self._ask(m.Explain(job=job) if job else m.ExplainWorker(), m.Explained)
+
+    async def reserve(self, need: Mapping[str, str]) -> m.Reserved:
+        """Asks the worker to keep its free slot for our next job; again, to renew that.
+
+        Args:
+            need: requirements by name, as `protocol.need` describes them.
+
+        Raises:
+            ReservationRefused: it can't, or not now.
+            ConnectionOver: the worker is gone.
+        """
+        answer = await self._answer(m.Reserve(need=dict(need)), (m.Reserved, m.ReserveRefused))
+        if isinstance(answer, m.Reserved):
+            return answer
+        raise ReservationRefused(
+            getattr(answer, "code", ErrorCode.NOT_SUPPORTED), getattr(answer, "reasons", ())
+        )
+
+    async def release(self) -> None:
+        """Gives our reservation back.
+
+        Raises:
+            ProtocolError: we have none.
+            ConnectionOver: the worker is gone.
+        """
+        await self._ask(m.Release(), m.Released)
+
+    async def drain(self, reason: str = "", deadline_s: float = 0.0) -> m.DrainState:
+        """Lets the worker start no further job.
+
+        Args:
+            reason: for people who wait.
+            deadline_s: seconds after which a running job is stopped; 0 lets it finish.
+
+        Raises:
+            ProtocolError: we are no operator of it.
+            ConnectionOver: the worker is gone.
+        """
+        return await self._ask(m.Drain(reason=reason, deadline_s=deadline_s), m.DrainState)
+
+    async def undrain(self) -> m.DrainState:
+        """Lets it start jobs again.
+
+        Raises:
+            ProtocolError: it leaves, or we are no operator of it.
+            ConnectionOver: the worker is gone.
+        """
+        return await self._ask(m.Undrain(), m.DrainState)
 
     def follow_log(self, job: str, offset: int = 0) -> None:
         """Asks for the job's output; it comes with the news, also across a lost link.
@@ -223,7 +268,8 @@ class WorkerConnection:
             The path of the archive.
 
         Raises:
-            ProtocolError: there are no results, or they could not be stored.
+            ProtocolError: there are no results, they could not be stored, or they are being
+                fetched already.
             ConnectionOver: the worker is gone.
         """
         results = (await self.attach(job)).results
@@ -231,6 +277,8 @@ class WorkerConnection:
             raise ProtocolError(
                 ErrorCode.RESULTS_NOT_READY, "the job has no results: look at its state"
             )
+        if job in self._files:
+            raise ProtocolError(ErrorCode.IN_PROGRESS, "the results are being fetched already")
         name = f"{job}.zip"
         self._link.files.expect(
             job, [m.InputFile(name=name, size=results.size, root=results.root)], into
@@ -241,9 +289,9 @@ class WorkerConnection:
         self._link.send(fetch)
         try:
             await asyncio.wait({stored, refused}, return_when=asyncio.FIRST_COMPLETED)
-            for future in (stored, refused):
-                if future.done():
-                    future.result()
+            if not stored.done():
+                _unless_under_way(refused)
+            await stored
         finally:
             self._requests.forget(refused)
             del self._files[job]
@@ -263,13 +311,21 @@ class WorkerConnection:
     # --- inside ----------------------------------------------------------------------------
 
     async def _ask(self, message: m.Message, reply: type[K], event: str = "") -> K:
+        answer = await self._answer(message, (reply,), event)
+        if not isinstance(answer, reply):
+            raise TypeError(f"{message!r} was answered by {type(answer).__name__}")
+        return answer
+
+    async def _answer(
+        self, message: m.Message, replies: tuple[type[m.Message], ...], event: str = ""
+    ) -> m.Message:
         if self._over is not None:
             raise self._over
-        future = self._requests.ask(message, reply, event)
+        future = self._requests.ask(message, replies, event)
         self._link.send(message)
         try:
             async with asyncio.timeout(PATIENCE):
-                answer = await future
+                return await future
         except TimeoutError as error:
             raise ConnectionOver(
                 ErrorCode.ABORTED,
@@ -277,9 +333,6 @@ class WorkerConnection:
             ) from error
         finally:
             self._requests.forget(future)
-        if not isinstance(answer, reply):
-            raise TypeError(f"{message!r} was answered by {type(answer).__name__}")
-        return answer
 
     def _deliver(self, message: m.Message) -> None:
         if isinstance(message, m.Welcome):
@@ -336,3 +389,12 @@ class WorkerConnection:
             if not future.done():
                 future.set_exception(over)
         self._news.put_nowait(None)
+
+
+def _unless_under_way(refused: "asyncio.Future[m.Message]") -> None:
+    """Raises the refusal; one that says that they come already is none (an earlier fetch)."""
+    try:
+        refused.result()
+    except ProtocolError as error:
+        if error.code is not ErrorCode.IN_PROGRESS:
+            raise

@@ -4,14 +4,28 @@ import asyncio
 from typing import NamedTuple
 
 from protocol import messages as m
-from protocol.errors import ProtocolError
+from protocol.errors import ErrorCode, ProtocolError
 from protocol.table import tag_of
+
+
+class ReservationRefused(Exception):
+    """The worker does not keep its slot for us: ask another, or later.
+
+    Args:
+        code: `need_unmet` where it can never do the job.
+        reasons: everything that stands against it, a sentence each.
+    """
+
+    def __init__(self, code: ErrorCode, reasons: tuple[str, ...]) -> None:
+        super().__init__("; ".join(reasons))
+        self.code = code
+        self.reasons = reasons
 
 
 class _Request(NamedTuple):
     tag: str
     job: str
-    reply: type[m.Message]
+    reply: type[m.Message] | tuple[type[m.Message], ...]
     event: str  # of the row that a change of state must name to be the answer
     future: "asyncio.Future[m.Message]"
 
@@ -27,7 +41,10 @@ class Requests:
         self._open: list[_Request] = []
 
     def ask(
-        self, message: m.Message, reply: type[m.Message], event: str = ""
+        self,
+        message: m.Message,
+        reply: type[m.Message] | tuple[type[m.Message], ...],
+        event: str = "",
     ) -> "asyncio.Future[m.Message]":
         """A future of the answer to `message`; `forget` it when it is no longer wanted."""
         future: asyncio.Future[m.Message] = asyncio.get_running_loop().create_future()

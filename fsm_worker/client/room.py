@@ -4,7 +4,7 @@ from fsm_worker.effects import SendRegistration
 from fsm_worker.events import RecvAnswer, WorkerRefused
 from fsm_worker.machines.world import World
 from fsm_worker.runtime import Emit
-from fsm_worker.seams.signaling_link import SignalingLink
+from fsm_worker.seams.signaling_link import RoomWord, SignalingLink
 from protocol.errors import ErrorCode
 from protocol.lifecycle import LinkState
 from protocol.proof import SessionString
@@ -56,7 +56,7 @@ class ClientRoom:
             Offer(sender=self._who.username, target=self._session.peer, sdp=sdp, link=link)
         )
 
-    def _read(self, message: Offer | Answer | Error) -> None:
+    def _read(self, message: RoomWord) -> None:
         match message:
             case Answer(sender=sender, sdp=str(sdp)) if sender == self._session.peer:
                 link = message.link or self._newest()

@@ -14,7 +14,7 @@ from fsm_worker.client.dialler import Dialler
 from fsm_worker.client.room import ClientRoom
 from fsm_worker.effects import Owner
 from fsm_worker.events import Started, Timer, WorkerRefused, WorkerStopping
-from fsm_worker.identity import Identity, only
+from fsm_worker.identity import Identity, Only
 from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.machines.world import THE_SERVER
 from fsm_worker.machines.worlds import client_world
@@ -91,7 +91,7 @@ class WorkerLink:
         self._links = PeerLinks(
             self.runtime,
             identity,
-            only(session.key),
+            Only(session.key),
             "client",
             on_chunk=self._take_chunk,
             on_log=on_message,
@@ -121,6 +121,7 @@ class WorkerLink:
             {
                 Owner.WEBRTC: self._dialler,
                 Owner.LINKS: self._links,
+                Owner.HANDSHAKE: self._links.handshake,
                 Owner.SESSIONS: self._sessions,
                 Owner.FILE_MANAGER: self.files,
                 Owner.SIGNALING: self._room.link,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from fsm_worker.diagrams.page import md_table, page, summary
 from fsm_worker.diagrams.schema import FOLDER
-from protocol.registry import SIGNALING, SLEAP_RTC, TRAINER, Dialect, tag
+from protocol.registry import PEER, SIGNALING, SLEAP_RTC, TRAINER, Dialect, tag
 from protocol.sleap_rtc.table import ROWS
 from protocol.table import Direction
 
@@ -25,6 +25,7 @@ def dialect_pages() -> dict[str, str]:
     return {
         "sleap_rtc.md": _sleap_rtc(),
         "signaling.md": _json(SIGNALING, "Signaling"),
+        "peer.md": _json(PEER, "peer messages"),
         "trainer.md": _json(TRAINER, "Trainer"),
     }
 

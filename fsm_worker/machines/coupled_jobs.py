@@ -10,10 +10,13 @@ from fsm_worker.events import (
     ClientDetached,
     Crowded,
     DeliveryFailed,
+    DrainOverdue,
     InputRefused,
     InputStored,
     JobDone,
     JobLeftGpu,
+    ReservationClaimed,
+    ReservationUnclaimed,
     ResultsAcknowledged,
     SendRequested,
     SlotGranted,
@@ -45,11 +48,38 @@ KEEP_JOBS = 500
 
 
 def queue_asks(world: World) -> Iterator[Forced]:
-    """A queued job asks for the free slot; the oldest first."""
+    """A queued job asks for the free slot, or for the one kept for its owner; the oldest first."""
     worker = world.get(M.WORKER, THE_WORKER)
-    queued = [job for job in world.live(M.JOB) if job.state is J.QUEUED]
-    if worker is not None and worker.state is W.AVAILABLE and queued:
-        yield Forced(M.WORKER, THE_WORKER, SlotRequested(job=queued[0].subject))
+    if worker is None or worker.state not in {W.AVAILABLE, W.RESERVED}:
+        return
+    free = worker.state is W.AVAILABLE
+    for job in world.live(M.JOB):
+        if job.state is J.QUEUED and (free or job.facts.owner == worker.facts.holder):
+            request = SlotRequested(job=job.subject, owner=job.facts.owner)
+            yield Forced(M.WORKER, THE_WORKER, request)
+            return
+
+
+def reservation_is_claimed(world: World) -> Iterator[Forced]:
+    """A reservation lasts while a job of its holder is on its way in."""
+    worker = world.get(M.WORKER, THE_WORKER)
+    if worker is None or worker.state is not W.RESERVED:
+        return
+    coming = any(
+        job.facts.owner == worker.facts.holder and job.state in WAITING for job in world.live(M.JOB)
+    )
+    if coming is not worker.facts.claimed:
+        event = ReservationClaimed() if coming else ReservationUnclaimed()
+        yield Forced(M.WORKER, THE_WORKER, event)
+
+
+def drain_is_overdue(world: World) -> Iterator[Forced]:
+    """A job that has had its time before a break is stopped."""
+    worker = world.get(M.WORKER, THE_WORKER)
+    if worker is not None and worker.state is W.DRAINING and worker.facts.overdue:
+        job = world.get(M.JOB, worker.facts.slot)
+        if job is not None and job.state is J.RUNNING:
+            yield Forced(M.JOB, job.subject, DrainOverdue())
 
 
 def slot_is_granted(world: World) -> Iterator[Forced]:

@@ -60,7 +60,7 @@ def nobody_can_come(world: World) -> Iterator[Forced]:
         server is not None
         and worker is not None
         and server.state is SignallingState.REFUSED
-        and worker.state in {W.AVAILABLE, W.DEGRADED}
+        and worker.state in {W.AVAILABLE, W.MAINTENANCE, W.DEGRADED}
         and not world.live(M.SESSION)
     ):
         yield Forced(M.WORKER, THE_WORKER, TerminateRequested())

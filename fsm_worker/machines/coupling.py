@@ -6,6 +6,7 @@ whose event is ignored forces nothing.
 """
 
 from fsm_worker.machines.coupled_jobs import (
+    drain_is_overdue,
     inputs_are_offered_again,
     inputs_are_unwanted,
     inputs_arrive,
@@ -14,6 +15,7 @@ from fsm_worker.machines.coupled_jobs import (
     nothing_is_left,
     owner_comes_and_goes,
     queue_asks,
+    reservation_is_claimed,
     results_are_sent,
     results_are_unwanted,
     slot_is_granted,
@@ -72,8 +74,12 @@ WORKER_COUPLINGS: tuple[Coupling, ...] = (
              "receiving: unwanted", inputs_are_unwanted),
     Coupling("C17", "an input that is arriving is offered once more",
              "receiving (the older): superseded", inputs_are_offered_again),
-    Coupling("C6", "the worker is available and a job is queued (the oldest first)",
+    Coupling("C6", "the slot is free, or kept for somebody, and a job (of theirs) is queued",
              "worker: slot_requested", queue_asks),
+    Coupling("C25", "the slot is kept for somebody, whose job comes in, or does not any more",
+             "worker: reservation_claimed, reservation_unclaimed", reservation_is_claimed),
+    Coupling("C26", "a break is wanted, and the running job has had its time",
+             "job: drain_overdue", drain_is_overdue),
     Coupling("C7", "the slot names a queued job", "job: slot_granted", slot_is_granted),
     Coupling("C8", "the slot's job has no process any more", "worker: job_left_gpu",
              job_leaves_slot),

@@ -22,7 +22,10 @@ SECONDS: Mapping[Timer, Duration] = MappingProxyType(
         Timer.CLEAN: 60.0,
         Timer.STOP: 60.0,
         Timer.LINGER: 600.0,
-        Timer.NEGOTIATION: 10.0,
+        Timer.LEASE: 30.0,
+        Timer.DRAIN: lambda facts: facts.grace_s or None,
+        # each side asks the STUN servers for up to 5 s, one after the other
+        Timer.NEGOTIATION: 20.0,
         Timer.ICE: 15.0,
         Timer.DTLS: 10.0,
         Timer.AUTH: 10.0,

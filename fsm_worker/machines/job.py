@@ -6,7 +6,8 @@ Laws:
   slot is held from `preparing` to the end of the process.
 - Stop and cancel are different: stop ends with the batch and keeps the model, cancel throws away.
   Both escalate by timers until the whole process tree is gone. Nothing else ends a running job but
-  its wall-clock limit and the worker's end; a client that leaves does not.
+  its wall-clock limit, an operator's break that it was given time for, and the worker's end; a
+  client that leaves does not.
 - The outcome is fixed once, on the way into `collecting` (or `done`, or `rejected`), and is never
   read off a return code alone once a signal was sent: `why` decides.
 - A job belongs to a key, not to a link or a session.
@@ -44,6 +45,7 @@ from fsm_worker.events import (
     Collected,
     CollectFailed,
     Crowded,
+    DrainOverdue,
     EffectFailed,
     Event,
     FileProgressed,
@@ -126,6 +128,7 @@ _OUTCOME_BY_WHY = {
     Why.CANCEL: O.CANCELLED,
     Why.WALL: O.TIMED_OUT,
     Why.WORKER: O.WORKER_STOPPED,
+    Why.DRAIN: O.STOPPED_EARLY,
 }
 
 
@@ -246,9 +249,8 @@ ROWS = (
     Row("J29", (S.PREPARING,), WorkerStopping, (), S.COLLECTING,
         (_ends(O.WORKER_STOPPED),), _DISCARD),
     # running
-    Row("J30", (S.RUNNING,), TrainerReported, (), None, (put("trained", True),)),
     Row("J31", (S.RUNNING,), ProcessExited, (exit_ok, more_stages), None,
-        (_next_stage, put("trained", False)), (ReportState, StartStage)),
+        (_next_stage,), (ReportState, StartStage)),
     Row("J32", (S.RUNNING,), ProcessExited, (exit_ok, ~more_stages), S.COLLECTING,
         (_ends(O.SUCCEEDED),), _COLLECT),
     Row("J33", (S.RUNNING,), ProcessExited, (~exit_ok, out_of_memory), S.COLLECTING,
@@ -260,6 +262,8 @@ ROWS = (
     Row("J36", (S.RUNNING,), Stop, (), S.STOPPING, (put("why", Why.STOP), put("step", 0)), _STOP),
     Row("J37", (S.RUNNING,), Timer.WALL, (), S.STOPPING,
         (put("why", Why.WALL), put("step", 0)), _STOP),
+    Row("J67", (S.RUNNING,), DrainOverdue, (), S.STOPPING,
+        (put("why", Why.DRAIN), put("step", 0)), _STOP),
     Row("J38", (S.RUNNING,), WorkerStopping, (), S.CANCELLING,
         (put("why", Why.WORKER),), _CANCEL),
     Row("J39", (S.RUNNING, S.STOPPING), Cancel, (), S.CANCELLING,
@@ -313,8 +317,8 @@ ROWS = (
 )  # fmt: skip
 
 IGNORED = (
-    Ignored((S.STOPPING, S.CANCELLING, S.KILLING, S.COLLECTING, *FINAL), (TrainerReported,),
-            "shown to the client, no longer needed to decide anything"),
+    Ignored((S.RUNNING, S.STOPPING, S.CANCELLING, S.KILLING, S.COLLECTING, *FINAL),
+            (TrainerReported,), "shown to the client; a trainer's words decide nothing"),
     Ignored((*ON_GPU, S.VALIDATING, S.QUEUED, S.COLLECTING, *FINAL),
             (FileProgressed, InputStored, InputRefused), "the inputs are complete, or given up"),
     Ignored((S.STOPPING,), (Timer.REPEAT,), "signals have taken over"),

@@ -54,7 +54,7 @@ from protocol import NATIVE_VERSION
 from protocol.errors import ErrorCode
 from protocol.lifecycle import LinkState
 from protocol.messages import Ack, Bye, Hello, Ping, Pong, Proof
-from protocol.table import MachineName
+from protocol.table import MachineName, Right
 
 S = LinkState
 #: Refused frames that a link survives; a peer that goes on is broken or hostile.
@@ -69,12 +69,19 @@ greeted = Guard("greeted", lambda facts, _event: facts.greeted)
 version_common = Guard(
     "version_common", lambda _facts, event: NATIVE_VERSION in event.message.versions
 )
+named = Guard("named", lambda _facts, event: bool(event.message.session))
 proved = Guard("proved", lambda _facts, event: event.proved)
 trusted = Guard("trusted", lambda _facts, event: event.trusted)
 numbered = Guard("numbered", lambda _facts, event: event.number > 0)
 is_next = Guard("is_next", lambda _facts, event: event.number == event.expected)
 is_old = Guard("is_old", lambda _facts, event: event.number < event.expected)
 few_strikes = Guard("few_strikes", lambda _facts, event: event.strikes < STRIKES)
+
+
+def guest_key(peer: str) -> str:
+    """What stands for the key of a client of sleap-rtc: whom the signaling server says it is."""
+    return f"sleap-rtc:{peer}"
+
 
 _PRE = (S.NEGOTIATING, S.CHECKING, S.SECURING, S.AUTHENTICATING)
 _UP = (S.UP, S.SUSPECT)
@@ -85,7 +92,8 @@ _TURN_AWAY = (TurnAway, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
 #: Whoever speaks sleap-rtc has no key, and nothing to resume a session by: it ends with its link.
 _GUEST = (
     put("foreign", True),
-    fold("key", "key := sleap-rtc:peer", lambda facts, _event: f"sleap-rtc:{facts.peer}"),
+    fold("key", "key := sleap-rtc:peer", lambda facts, _event: guest_key(facts.peer)),
+    put("rights", (Right.SUBMIT.value,)),
     take("session"),
     put("farewell", True),
 )
@@ -99,8 +107,10 @@ ANSWERING = (
         (take("peer"), put("reason", "too many links")),
         (do(RefuseOffer, code=ErrorCode.OVERLOADED),)),
     Row("L4", (S.NEGOTIATING,), SentAnswer, (), S.CHECKING, (), (arm(Timer.ICE),)),
-    Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common), None,
+    Row("L13", (S.AUTHENTICATING,), Hello, (~greeted, version_common, named), None,
         (put("greeted", True), take("key"), take("session"), take("generation")), (SendProof,)),
+    Row("L59", (S.AUTHENTICATING,), Hello, (~greeted, version_common, ~named), S.REJECTED,
+        (put("reason", "the client named no session: two of that kind would be one"),), _REJECT),
     # a client of sleap-rtc, where the operator allows it
     Row("L54", (S.CHECKING, S.SECURING), ControlOpened, (~native, foreign_allowed, ~secret), S.UP,
         _GUEST, _ALIVE),
@@ -140,7 +150,8 @@ SHARED = (
     Row("L17", (S.AUTHENTICATING,), Proof, (greeted,), None, (), (CheckProof,)),
     Row("L18", (S.AUTHENTICATING,), Proof, (~greeted,), S.REJECTED,
         (put("reason", "the peer proved a key that it had not named"),), _REJECT),
-    Row("L19", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, ~foreign), S.UP, (), _ALIVE),
+    Row("L19", (S.AUTHENTICATING,), ProofChecked, (proved, trusted, ~foreign), S.UP,
+        (take("rights"),), _ALIVE),
     Row("L20", (S.AUTHENTICATING,), ProofChecked, (~proved, ~foreign), S.REJECTED,
         (take("reason"),), _REJECT),
     Row("L21", (S.AUTHENTICATING,), ProofChecked, (proved, ~trusted), S.REJECTED,

@@ -24,6 +24,7 @@ from protocol.table import MachineName
 
 S = ResultsState
 
+elsewhere = Guard("elsewhere", lambda facts, event: event.session != facts.session)
 has_outputs = Guard("has_outputs", lambda _facts, event: bool(event.results.root))
 
 _described = (
@@ -37,8 +38,12 @@ ROWS = (
     Row("R2", (S.NONE,), JobDone, (~has_outputs,), S.EXPIRED, (take("owner"),)),
     Row("R3", (S.NONE,), Fetch, (), None, (),
         (do(ReplyError, code=ErrorCode.RESULTS_NOT_READY, sentence="the job has not ended yet"),)),
-    Row("R4", (S.HELD, S.DELIVERED, S.DELIVERING), Fetch, (), S.DELIVERING,
+    Row("R4", (S.HELD, S.DELIVERED), Fetch, (), S.DELIVERING,
         (take("session"),), (arm(Timer.DELIVERY),)),
+    Row("R11", (S.DELIVERING,), Fetch, (elsewhere,), S.DELIVERING,
+        (take("session"),), (arm(Timer.DELIVERY),)),
+    Row("R12", (S.DELIVERING,), Fetch, (~elsewhere,), None, (),
+        (do(ReplyError, code=ErrorCode.IN_PROGRESS, sentence="they are on their way to you"),)),
     Row("R5", (S.DELIVERING,), FileProgressed, (), S.DELIVERING, (), (arm(Timer.DELIVERY),)),
     Row("R6", (S.DELIVERING,), ResultsAcknowledged, (), S.DELIVERED, (), (arm(Timer.RETENTION),)),
     Row("R7", (S.DELIVERING,), DeliveryFailed, (), S.HELD, (), (arm(Timer.RETENTION),)),

@@ -1,9 +1,10 @@
 """From a peer's message to the machine that decides it, by the message table alone."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from fsm_worker.machines.engine import Step, Verdict
-from fsm_worker.machines.world import World
+from fsm_worker.machines.world import THE_WORKER, World
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.messages import Message
 from protocol.table import ROW_OF, MachineName, MessageRow, Right
@@ -23,7 +24,15 @@ _UNKNOWN = {
 }
 
 
-def route(world: World, message: Message, link: str, session: str, key: str) -> Route:
+def route(
+    world: World,
+    message: Message,
+    *,
+    link: str = "",
+    session: str,
+    key: str,
+    rights: Collection[str],
+) -> Route:
     """Finds the machine of a message, and checks the right that its row asks for.
 
     Args:
@@ -32,13 +41,18 @@ def route(world: World, message: Message, link: str, session: str, key: str) -> 
         link: the link it came by.
         session: the session of that link.
         key: the public key that the link has proved.
+        rights: what that key may do.
 
     Raises:
-        ProtocolError: `not_supported`, `unknown_job` or `unknown_transfer`.
+        ProtocolError: `not_supported`, `not_authorised`, `unknown_job` or `unknown_transfer`.
     """
     row = ROW_OF[type(message)]
     if row.machine is None:
         raise ProtocolError(ErrorCode.NOT_SUPPORTED, f"{row.tag} is not performed by this version")
+    if row.right is Right.OPERATE and Right.OPERATE not in rights:
+        raise ProtocolError(
+            ErrorCode.NOT_AUTHORISED, f"only an operator of this worker may {row.tag} it"
+        )
     subject = _subject(row, message, link, session)
     # a client has no job machines: it takes what the worker it trusts sends of its jobs
     if row.right is Right.OWN_JOB and MachineName.JOB in world.tables:
@@ -55,6 +69,8 @@ def _subject(row: MessageRow, message: Any, link: str, session: str) -> str:
         return f"{session}/{message.transfer}"
     if row.subject:
         return str(getattr(message, row.subject))
+    if row.machine is MachineName.WORKER:
+        return THE_WORKER
     return link if row.machine is MachineName.LINK else session
 
 

@@ -2,7 +2,8 @@
 
 Laws:
 
-- The receiver says which ranges it needs; a newer request replaces the older one.
+- The receiver says which ranges it needs, in chunks of what size; a newer request replaces the
+  older one.
 - `acknowledged` is the receiver's word that it has stored the bytes under the announced hash.
 - The file must not change while it is sent.
 """
@@ -40,11 +41,16 @@ _answer = fold(
     "reason := message",
     lambda _facts, event: f"{event.message.code}: {event.message.message}",
 )
+_agree = fold(
+    "chunk",
+    "chunk := the smaller of both sides'",
+    lambda facts, event: min(facts.chunk, event.message.chunk),
+)
 _OPEN = (S.OFFERED, S.SENDING, S.SUSPENDED)
 
 ROWS = (
     Row("D1", (S.OFFERED,), SendRequested, (), None, _described, (OfferFile,)),
-    Row("D2", _OPEN, FileNeed, (), S.SENDING, (), (SendRanges,)),
+    Row("D2", _OPEN, FileNeed, (), S.SENDING, (_agree,), (SendRanges,)),
     Row("D3", (S.SENDING,), LinkCut, (), S.SUSPENDED, (), (StopSending,)),
     Row("D4", _OPEN, FileStored, (root_right,), S.ACKNOWLEDGED, (), (StopSending,)),
     Row("D5", _OPEN, FileStored, (~root_right,), S.REFUSED,

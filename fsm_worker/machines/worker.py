@@ -6,6 +6,7 @@ Laws:
 - `available` means that no process of ours is alive on the slot: only a proof (`clean_succeeded`,
   `probe_succeeded`) leads there.
 - A request to end never kills a running job: it drains. A second one stops.
+- Reservations (`reservation`) and breaks (`draining`) have laws and rows of their own.
 - What peers are told is a function of this machine (`published_status`), never stored.
 """
 
@@ -33,13 +34,14 @@ from fsm_worker.events import (
     Timer,
 )
 from fsm_worker.facts import WorkerFacts
-from fsm_worker.machines.engine import Guard, Ignored, Row, Table, failure_of, put, take
+from fsm_worker.machines import draining, reservation
+from fsm_worker.machines.draining import drained, leaving
+from fsm_worker.machines.engine import Ignored, Row, Table, failure_of, put, take
 from protocol.lifecycle import WorkerState
 from protocol.table import MachineName
 
 S = WorkerState
 
-leaving = Guard("leaving", lambda facts, _event: facts.leaving)
 look_failed = failure_of(ProbeHost, CleanSlot)
 clean_failed = failure_of(CleanSlot)
 kill_failed = failure_of(KillEverything)
@@ -52,10 +54,12 @@ _FORCED = (put("forced", True),)
 _GONE = (put("gone", True),)
 _CLEAN = (PublishStatus, CleanSlot, arm(Timer.CLEAN))
 
+_IDLE = (S.STARTING, S.AVAILABLE, S.MAINTENANCE, S.DEGRADED)
+
 ROWS = (
     # starting
     Row("W1", (S.STARTING,), Started, (), S.STARTING, (), (ProbeHost, arm(Timer.PROBE))),
-    Row("W2", (S.STARTING,), ProbeSucceeded, (), S.AVAILABLE, (), (PublishStatus,)),
+    Row("W2", (S.STARTING,), ProbeSucceeded, (~drained,), S.AVAILABLE, (), (PublishStatus,)),
     Row("W3", (S.STARTING,), ProbeFailed, (), S.DEGRADED, (take("reason"),), _PROBE_AGAIN),
     Row("W4", (S.STARTING,), Timer.PROBE, (), S.DEGRADED,
         (put("reason", "the GPU probe hangs"),), _PROBE_AGAIN),
@@ -67,10 +71,12 @@ ROWS = (
     Row("W7", (S.BUSY, S.DRAINING), JobLeftGpu, (), S.CLEANING, (), _CLEAN),
     Row("W8", (S.BUSY,), TerminateRequested, (), S.DRAINING,
         (put("leaving", True),), (PublishStatus,)),
-    Row("W9", (S.DRAINING,), TerminateRequested, (), S.STOPPING,
+    Row("W70", (S.DRAINING,), TerminateRequested, (~leaving,), None,
+        (put("leaving", True),), (PublishStatus,)),
+    Row("W9", (S.DRAINING,), TerminateRequested, (leaving,), S.STOPPING,
         (put("reason", "asked twice to stop"),), (PublishStatus, arm(Timer.STOP))),
     # cleaning
-    Row("W10", (S.CLEANING,), CleanSucceeded, (~leaving,), S.AVAILABLE,
+    Row("W10", (S.CLEANING,), CleanSucceeded, (~leaving, ~drained), S.AVAILABLE,
         (put("slot", ""),), (PublishStatus,)),
     Row("W11", (S.CLEANING,), CleanSucceeded, (leaving,), S.STOPPING,
         (put("slot", ""),), _LINGER),
@@ -92,19 +98,18 @@ ROWS = (
     # degraded: clean first, so that nothing of ours is left, then probe
     Row("W17", (S.DEGRADED,), Timer.PROBE, (), S.DEGRADED, (), (CleanSlot, arm(Timer.PROBE))),
     Row("W18", (S.DEGRADED,), CleanSucceeded, (), S.DEGRADED, (), (ProbeHost, arm(Timer.PROBE))),
-    Row("W19", (S.DEGRADED,), ProbeSucceeded, (), S.AVAILABLE,
+    Row("W19", (S.DEGRADED,), ProbeSucceeded, (~drained,), S.AVAILABLE,
         (put("reason", ""),), (PublishStatus,)),
     Row("W20", (S.DEGRADED,), ProbeFailed, (), S.DEGRADED, (take("reason"),), _PROBE_AGAIN),
     Row("W21", (S.DEGRADED,), CleanFailed, (), S.DEGRADED, (take("reason"),), _PROBE_AGAIN),
     # leaving
-    Row("W22", (S.STARTING, S.AVAILABLE, S.DEGRADED), TerminateRequested, (), S.STOPPING,
-        (), _LINGER),
+    Row("W22", _IDLE, TerminateRequested, (), S.STOPPING, (), _LINGER),
     # what can't be written down can't be promised: no new jobs, and the running one ends by itself
     Row("W30", (S.BUSY,), JournalFailed, (), S.DRAINING,
         (put("leaving", True), take("reason")), (PublishStatus,)),
-    Row("W31", (S.CLEANING,), JournalFailed, (~leaving,), None,
+    Row("W31", (S.CLEANING, S.DRAINING), JournalFailed, (~leaving,), None,
         (put("leaving", True), take("reason"))),
-    Row("W32", (S.STARTING, S.AVAILABLE, S.DEGRADED), JournalFailed, (), S.STOPPING,
+    Row("W32", _IDLE, JournalFailed, (), S.STOPPING,
         (take("reason"),), _LINGER),
     Row("W23", (S.STOPPING,), AllDone, (), S.STOPPED, (), (KillEverything, Leave)),
     Row("W24", (S.STOPPING,), Timer.STOP, (), S.STOPPING, _FORCED, (KillEverything,)),
@@ -115,19 +120,21 @@ ROWS = (
         (take("reason"), *_GONE), (Leave,)),
     Row("W35", (S.STOPPED,), EverythingKilled, (), None, _GONE),
     Row("W36", (S.STOPPED,), EffectFailed, (kill_failed,), None, _GONE),
+    *reservation.ROWS,
+    *draining.ROWS,
 )  # fmt: skip
 
+_HELD = (S.AVAILABLE, S.RESERVED, S.BUSY, S.DRAINING, S.MAINTENANCE, S.STOPPING, S.STOPPED)
 _PROBED = (ProbeSucceeded, ProbeFailed)
 _CLEANED = (CleanSucceeded, CleanFailed)
 IGNORED = (
-    Ignored((S.AVAILABLE, S.BUSY, S.DRAINING, S.CLEANING, S.STOPPING, S.STOPPED), _PROBED,
-            "a probe that was asked for earlier"),
-    Ignored((S.STARTING, S.AVAILABLE, S.BUSY, S.DRAINING, S.STOPPING, S.STOPPED), _CLEANED,
-            "a cleaning that was asked for earlier"),
+    Ignored((*_HELD, S.CLEANING), _PROBED, "a probe that was asked for earlier"),
+    Ignored((S.STARTING, *_HELD), _CLEANED, "a cleaning that was asked for earlier"),
     Ignored(tuple(S), (EffectFailed,), "publishing is tried again with the next change"),
     Ignored((S.DRAINING, S.CLEANING, S.STOPPING, S.STOPPED), (JournalFailed,),
             "it is leaving already"),
     Ignored((S.STOPPED,), (TerminateRequested,), "it has stopped"),
+    *reservation.IGNORED,
 )  # fmt: skip
 
 WORKER = Table(
@@ -145,6 +152,7 @@ def published_status(state: WorkerState) -> str:
     """The worker's status in sleap-rtc's four words (sleap-rtc 0.0.7, `worker/state_manager`)."""
     return {
         S.AVAILABLE: "available",
+        S.RESERVED: "reserved",
         S.BUSY: "busy",
         S.CLEANING: "busy",
     }.get(state, "maintenance")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from aiortc import RTCDataChannel
 from aiortc.exceptions import InvalidStateError
 
+from protocol import BULK_LABEL
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.proof import to_text, transcript
@@ -82,7 +83,23 @@ class Channels:
             channel.send(data)
         except (InvalidStateError, ConnectionError):
             return False  # it closed under us; its event is on the way
+        if label != BULK_LABEL:
+            self._overtake_bulk(channel)
         return True
+
+    def _overtake_bulk(self, channel: RTCDataChannel) -> None:
+        """What was sent last goes before the chunks that wait: they must not hold up a cancel.
+
+        aiortc has one queue for all channels of a connection, first in, first out. Within each
+        channel, and between those that are not bulk, the order stays.
+        """
+        queue, bulk = channel.transport._data_channel_queue, self.by_label.get(BULK_LABEL)
+        last = queue.pop()
+        waiting = []
+        while queue and queue[-1][0] is bulk:
+            waiting.append(queue.pop())
+        queue.append(last)
+        queue.extend(reversed(waiting))
 
     def full(self, label: str) -> bool:
         """Whether senders should wait."""

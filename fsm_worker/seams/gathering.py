@@ -31,11 +31,14 @@ async def gathered(pc: RTCPeerConnection, description: RTCSessionDescription) ->
 
 async def closed(pc: RTCPeerConnection) -> None:
     """Closes a peer connection, after what it is gathering."""
-    under_way = _gathering.get(pc)
+    with contextlib.suppress(ConnectionError):
+        await _to_its_end(WeakKeyDictionary(), pc, _close_after(_gathering.get(pc), pc))
+
+
+async def _close_after(under_way: "asyncio.Future[None] | None", pc: RTCPeerConnection) -> None:
     if under_way is not None:
         await asyncio.wait({under_way})
-    with contextlib.suppress(ConnectionError):
-        await _to_its_end(WeakKeyDictionary(), pc, pc.close())
+    await pc.close()
 
 
 async def _to_its_end(

@@ -1,4 +1,4 @@
-"""Data channels to events, and the handshake of a link; the same on both sides.
+"""Data channels to events; the same on both sides.
 
 The only code that reads raw frames and readiness strings of aiortc's channels. It makes, answers
 and closes no peer connection: `RTCWorkerClient` does that for the worker, `client.dialler` for a
@@ -13,14 +13,11 @@ from functools import partial
 from aiortc import RTCDataChannel
 
 from fsm_worker.effects import (
-    CheckProof,
     Farewell,
     RefuseOffer,
     ReportLinkFailure,
     SendAck,
-    SendHello,
     SendPong,
-    SendProof,
 )
 from fsm_worker.events import (
     ChannelClosed,
@@ -33,7 +30,7 @@ from fsm_worker.events import (
     ProofChecked,
     Received,
 )
-from fsm_worker.identity import Identity, Trust, proved
+from fsm_worker.identity import Identity, Trust
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams.channels import (
     NO_LANE,
@@ -46,13 +43,13 @@ from fsm_worker.seams.channels import (
 )
 from fsm_worker.seams.guest import Guest
 from fsm_worker.seams.guests import Guests
+from fsm_worker.seams.handshake import Handshake
 from fsm_worker.seams.sessions import Sessions
-from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL, NATIVE_VERSION
+from protocol import BULK_LABEL, CONTROL_LABEL, LOG_LABEL, NATIVE_SUBPROTOCOL
 from protocol import messages as m
 from protocol.codec import Frame, decode, encode
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import LinkState
-from protocol.proof import invitation
 from protocol.table import ROW_OF, Direction, Lane, MachineName, Replay
 
 log = logging.getLogger(__name__)
@@ -68,7 +65,7 @@ class PeerLinks:
     Args:
         runtime: whose inbox takes the events.
         identity: our key.
-        trust: says whether a proved peer may come in.
+        trust: says whether a proved peer may come in, and what it may do then.
         role: "worker" or "client".
         on_log: takes a log message (client), by session.
         on_chunk: takes a bulk frame, by session.
@@ -76,6 +73,9 @@ class PeerLinks:
         on_failure: hears why there is no link (client).
         secret: the one-time invitation (client); empty if the worker knows us.
         guests: stand in for clients of another dialect (worker); None lets none in.
+
+    Attributes:
+        handshake: performs the first words of every link.
     """
 
     def __init__(
@@ -93,17 +93,14 @@ class PeerLinks:
         guests: Guests | None = None,
     ) -> None:
         self._runtime = runtime
-        self._identity = identity
-        self._trust = trust
-        self._role = role
         self._inbound = Direction.TO_WORKER if role == "worker" else Direction.TO_CLIENT
         self._on_chunk = on_chunk
         self._on_log = on_log
         self._say = say
         self._on_failure = on_failure
-        self._secret = secret
         self._guests = guests
         self._links: dict[str, Channels] = {}
+        self.handshake = Handshake(self._links, identity, trust, role, secret, self._post)
         self._strangers: dict[str, Guest] = {}  # who speaks another dialect, by link
         self.sessions: Sessions | None = None
 
@@ -318,49 +315,6 @@ class PeerLinks:
         return True
 
     # --- effects ---------------------------------------------------------------------------
-
-    def send_hello(self, effect: SendHello) -> None:
-        """Opens the handshake."""
-        channels, facts = self._links[effect.subject], effect.facts
-        channels.ours = m.Hello(
-            versions=(NATIVE_VERSION,),
-            role=self._role,
-            key=self._identity.key,
-            nonce=channels.nonce,
-            session=facts.session if self._role == "client" else "",
-            generation=facts.generation if self._role == "client" else 1,
-            implementation="fsm-worker",
-        )
-        channels.send(CONTROL_LABEL, encode(Frame(msg=channels.ours)))
-
-    def send_proof(self, effect: SendProof) -> None:
-        """Proves our key for this connection; both hellos are known now."""
-        channels = self._links[effect.subject]
-        if isinstance(effect.event, Received):
-            channels.theirs = effect.event.message
-        signed = channels.transcript(self._role)
-        proof = m.Proof(
-            signature=self._identity.sign(signed),
-            invitation=invitation(self._secret, signed) if self._secret else "",
-        )
-        channels.send(CONTROL_LABEL, encode(Frame(msg=proof)))
-
-    def check_proof(self, effect: CheckProof) -> None:
-        """Compares the peer's proof with our own view of the connection."""
-        channels = self._links[effect.subject]
-        theirs = channels.theirs
-        if theirs is None or not isinstance(effect.event, Received):
-            return
-        proof: m.Proof = effect.event.message
-        peer_role = "client" if self._role == "worker" else "worker"
-        signed = channels.transcript(peer_role)
-        both = all(channels.fingerprints())
-        right = both and theirs.role == peer_role and proved(theirs.key, proof.signature, signed)
-        refusal = self._trust(theirs, proof, signed) if right else ""
-        reason = refusal if right else "the proof does not belong to this key and this connection"
-        self._post(
-            effect.subject, ProofChecked(proved=right, trusted=right and not refusal, reason=reason)
-        )
 
     def keep_alive(self, link: str) -> None:
         """Sends a ping."""

@@ -4,9 +4,11 @@ import secrets
 
 from fsm_worker.events import RecvOffer
 from fsm_worker.runtime import Runtime
+from fsm_worker.seams.peer_lane import PeerLane
+from fsm_worker.seams.signaling_link import RoomWord
 from fsm_worker.seams.signaling_socket import create_room, http_url_for, sign_in
 from protocol.proof import SessionString, to_text
-from protocol.signaling import Answer, Error, Offer
+from protocol.signaling import Offer, PeerMessage
 from protocol.table import MachineName
 
 #: Links of a worker at a time, the half-open ones included.
@@ -48,8 +50,16 @@ async def enter_room(
     return session, who.id_token
 
 
-def take_offer(runtime: Runtime, message: Offer | Answer | Error) -> None:
-    """An offer begins a link of its own; nothing else that a room says is for a worker's links."""
+def take_word(runtime: Runtime, lane: PeerLane, message: RoomWord) -> None:
+    """An offer begins a link of its own; a peer's message goes to its lane; the rest is nobody's.
+
+    Args:
+        runtime: of the worker.
+        lane: hears peers that have no link.
+        message: what the signaling server brought.
+    """
+    if isinstance(message, PeerMessage):
+        lane.hear(message)
     if not isinstance(message, Offer) or not isinstance(message.sdp, str):
         return
     peer, sdp, about = message.sender, message.sdp, message.link

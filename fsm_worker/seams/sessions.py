@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 OUTBOX = 8 * 1024 * 1024
 #: Unnumbered messages of which a new link gets the newest, by kind and job.
 NEWEST = 256
-RIGHTS = ("submit",)
 #: No number of a session has more digits.
 _WIDEST = 10**15
 
@@ -184,7 +183,14 @@ class Sessions:
         if message is None:
             return
         try:
-            machine, subject = route(self._world, message, effect.subject, facts.session, facts.key)
+            machine, subject = route(
+                self._world,
+                message,
+                link=effect.subject,
+                session=facts.session,
+                key=facts.key,
+                rights=facts.rights,
+            )
         except ProtocolError as error:
             self.refuse(facts.session, message, error)
             return
@@ -202,8 +208,12 @@ class Sessions:
         """Opens the session on a new link; everything else waits for the client's resume."""
         lane = self.lane(effect.subject)
         lane.ready = False
+        link = self._world.get(MachineName.LINK, effect.facts.link)
         welcome = m.Welcome(
-            session=effect.subject, received=lane.received, rights=RIGHTS, worker=self._name
+            session=effect.subject,
+            received=lane.received,
+            rights=link.facts.rights if link is not None else (),
+            worker=self._name,
         )
         self._put(effect.facts.link, lane, 0, welcome)
 

@@ -32,12 +32,16 @@ from protocol.signaling import (
     FromPeer,
     FromServer,
     Offer,
+    PeerMessage,
     Ping,
     Pong,
     RegisteredAuth,
     SignalingCode,
 )
 from protocol.table import MachineName
+
+#: What a room brings from a peer, or about one.
+RoomWord = Offer | Answer | PeerMessage | Error
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +57,10 @@ class SignalingLink:
     Args:
         url: of its websocket.
         emit: reports events.
-        on_message: takes the offers, answers and refusals that are about a link.
+        on_message: takes what is from a peer, or about one.
     """
 
-    def __init__(
-        self, url: str, *, emit: Emit, on_message: Callable[[Offer | Answer | Error], None]
-    ) -> None:
+    def __init__(self, url: str, *, emit: Emit, on_message: Callable[[RoomWord], None]) -> None:
         self.url = url
         self._emit = emit
         self._on_message = on_message
@@ -73,6 +75,10 @@ class SignalingLink:
             self._outgoing.put_nowait(message)
         except asyncio.QueueFull:
             log.warning("! the signaling server takes nothing: a message was dropped")
+
+    def refuse(self, peer: str, code: ErrorCode, text: str) -> None:
+        """Tells a peer that has no link why it gets none."""
+        self.send(Error(target=peer, reason=code, code=code, message=text))
 
     async def open_socket(self, effect: OpenSocket) -> None:
         """Connects, and reads until the connection ends."""
@@ -139,7 +145,7 @@ class SignalingLink:
                         reason=message.message or message.reason or code,
                     )
                 )
-            case Offer() | Answer() | Error():
+            case Offer() | Answer() | PeerMessage() | Error():
                 self._on_message(message)
             case _:
                 log.debug("< %s from the signaling server", type(message).__name__)

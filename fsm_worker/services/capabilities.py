@@ -13,7 +13,7 @@ import psutil
 
 from fsm_worker.effects import ProbeHost
 from fsm_worker.events import Event, ProbeFailed, ProbeSucceeded
-from fsm_worker.services.compatibility import JOB_TYPES, Offer, need_of, unmet
+from fsm_worker.services.compatibility import Offer, unmet
 from fsm_worker.services.declared import Declared
 from fsm_worker.services.gpu_choice import VISIBLE, GpuChoice, NoSuchGpu
 from fsm_worker.services.nvml import (
@@ -25,6 +25,7 @@ from fsm_worker.services.nvml import (
     PynvmlDriver,
 )
 from protocol.messages import Capabilities
+from protocol.sleap_rtc.peer import JOB_TYPES, need_of
 from protocol.table import MachineName
 
 _NOTHING: Final = Declared()

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 from protocol.messages import Gpu
 from protocol.need import (
     MAX_REQUIREMENTS,
-    Need,
     NeedRefused,
     compute_of,
     count_of,
@@ -19,8 +18,6 @@ from protocol.need import (
 )
 
 _MIB: Final = 2**20
-#: sleap-rtc's kinds of job, and the runners that do them.
-JOB_TYPES: Final = {"training": "sleap-nn train", "inference": "sleap-nn track"}
 
 
 class Offer(NamedTuple):
@@ -68,27 +65,6 @@ def unmet(need: Mapping[str, str], offer: Offer) -> tuple[str, ...]:
         else:
             found += [f"{shown(name, text.strip())} is asked for; {has}"] if has else []
     return tuple(found)
-
-
-def need_of(request: Mapping[str, object]) -> Need:
-    """Read what a `job_request` of sleap-rtc asks for (0.0.7, `worker/capabilities.py`).
-
-    Args:
-        request: its `job_type` and its `requirements.min_gpu_memory_mb` are looked at; from a
-            peer, it may hold anything.
-
-    Returns:
-        The same in the words of `protocol.need`; what can't be compared is left to `unmet`.
-    """
-    need: Need = {}
-    requirements = request.get("requirements")
-    memory = requirements.get("min_gpu_memory_mb") if isinstance(requirements, Mapping) else None
-    if memory:
-        need["vram"] = f"{memory}MiB"
-    kind = request.get("job_type")
-    if kind:
-        need["runner"] = JOB_TYPES.get(str(kind), str(kind))
-    return need
 
 
 # Each gives what there is instead, or nothing where the requirement is met.

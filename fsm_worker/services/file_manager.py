@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from fsm_worker.effects import (
     AbortOutgoing,
     AskMissing,
@@ -47,7 +49,7 @@ from fsm_worker.services.transfer import (
     SourceChanged,
     pump,
 )
-from protocol.bulk import MAX_CHUNK, MAX_SPANS, RangesRefused, decode_chunk
+from protocol.bulk import DEFAULT_CHUNK, MAX_CHUNK, MAX_SPANS, RangesRefused, decode_chunk
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.messages import (
     FileAbort,
@@ -78,6 +80,7 @@ class FileManager:
         incoming_of: the machine that is told that incoming files move (the worker's jobs).
         outgoing_of: the same for outgoing files (the worker's results).
         watch: is told how far files have come, for progress bars.
+        chunk: bytes of the largest chunk that is taken, header included.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class FileManager:
         incoming_of: MachineName | None = None,
         outgoing_of: MachineName | None = None,
         watch: Callable[[Moved], None] = lambda _moved: None,
+        chunk: int = DEFAULT_CHUNK,
     ) -> None:
         self.root = root
         self._emit = emit
@@ -104,6 +108,7 @@ class FileManager:
         self._incoming_of = incoming_of
         self._outgoing_of = outgoing_of
         self._watch = watch
+        self._chunk = chunk
         self._expected: dict[tuple[str, str], tuple[Path, InputFile]] = {}
         self._incoming: dict[str, IncomingFile] = {}
         self._wanted: dict[str, FileFacts] = {}  # incoming files that are not over, by subject
@@ -148,11 +153,9 @@ class FileManager:
         file = self._incoming.get(subject)
         if file is None:
             return
-        if len(frame) > self._wanted[subject].chunk:
-            raise ProtocolError(
-                ErrorCode.TOO_LARGE,
-                f"a chunk of {len(frame)} bytes is over the {self._wanted[subject].chunk} agreed",
-            )
+        if len(frame) > (agreed := self._wanted[subject].chunk):
+            sentence = f"a chunk of {len(frame)} bytes is over the {agreed} agreed"
+            raise ProtocolError(ErrorCode.TOO_LARGE, sentence)
         try:
             file.write(chunk.offset, chunk.payload)
         except (ProtocolError, OSError) as error:
@@ -201,7 +204,7 @@ class FileManager:
             sentence = f"{facts.name} was not announced with this size and hash"
             self._not_stored(effect.subject, ProtocolError(ErrorCode.NOT_ANNOUNCED, sentence))
             return
-        self._wanted[effect.subject] = facts
+        self._wanted[effect.subject] = replace(facts, chunk=min(facts.chunk, self._chunk))
         async with self._door(key):
             file = self._left.pop(key, None)  # of an earlier offer of the same content
             if file is None:
@@ -238,7 +241,8 @@ class FileManager:
         if file.complete:
             self._emit(MachineName.RECEIVING, subject, ChunksCompleted())
             return
-        self._send(session, FileNeed(transfer=transfer, ranges=file.missing()[:MAX_SPANS]))
+        ranges, chunk = file.missing()[:MAX_SPANS], self._wanted[subject].chunk
+        self._send(session, FileNeed(transfer=transfer, ranges=ranges, chunk=chunk))
 
     async def verify_incoming(self, effect: VerifyIncoming) -> None:
         """Hashes the bytes, and gives the file its name if they are right."""
@@ -328,21 +332,15 @@ class FileManager:
             return
         try:
             file = await self._source(effect)
-            sent = facts.size - sum(end - start for start, end in effect.event.message.ranges)
+            job, name, size = facts.job, facts.name, facts.size
+            sent = size - sum(end - start for start, end in effect.event.message.ranges)
 
             def on_sent(count: int) -> None:
                 nonlocal sent
                 sent += count
-                self._moved(
-                    effect.subject,
-                    Moved(
-                        job=facts.job,
-                        name=facts.name,
-                        done=min(sent, facts.size),
-                        size=facts.size,
-                        incoming=False,
-                    ),
-                )
+                done = min(sent, size)
+                moved = Moved(job=job, name=name, done=done, size=size, incoming=False)
+                self._moved(effect.subject, moved)
 
             lane = SessionLane(facts.session, self._send_bulk)
             await pump(file.chunks(effect.event.message.ranges), lane, on_sent)
@@ -363,6 +361,7 @@ class FileManager:
             if (file.size, file.root) != (facts.size, facts.root):
                 raise SourceChanged(path, "changed")
             self._outgoing[subject] = file
+        file.chunk = facts.chunk
         return file
 
     def stop_sending(self, effect: StopSending) -> None:

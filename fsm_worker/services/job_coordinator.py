@@ -1,7 +1,7 @@
-"""Tells clients about jobs: states, snapshots, progress, logs, and why things are as they are.
+"""Tells clients about jobs and reservations: states, snapshots, logs, promises, and why it is so.
 
-What may be asked, and when, is decided by the tables `job` and `session`. A job is told to every
-session of its owner's key; what a detached session misses is in its outbox.
+What may be asked, and when, is decided by the tables `worker`, `job` and `session`. A job is told
+to every session of its owner's key; what a detached session misses is in its outbox.
 """
 
 import asyncio
@@ -9,14 +9,20 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from fsm_worker.effects import (
+    CheckNeed,
+    ConfirmRelease,
+    EndReservation,
+    GrantReservation,
+    RefuseReservation,
     ReplyError,
     ReportState,
     SendExplanation,
@@ -24,14 +30,16 @@ from fsm_worker.effects import (
     SendSnapshot,
     StreamLog,
 )
-from fsm_worker.events import Received, event_name, key_of
+from fsm_worker.events import Event, NeedChecked, Received, Timer, event_name, key_of
 from fsm_worker.facts import JobFacts
+from fsm_worker.machines.defaults import seconds
+from fsm_worker.machines.reservation import RENEWALS
 from fsm_worker.machines.world import THE_WORKER, World
 from fsm_worker.services.explanation import explanation
 from fsm_worker.services.log_stream import LogCursor, LogFeed, OffsetRefused
 from protocol import messages as m
 from protocol.errors import ErrorCode
-from protocol.lifecycle import JobState, ResultsState
+from protocol.lifecycle import JobState, ResultsState, WorkerState
 from protocol.table import MachineName, tag_of
 
 log = logging.getLogger(__name__)
@@ -41,7 +49,7 @@ MOST_BYTES = 48 * 1024
 
 
 class JobCoordinator:
-    """Speaks with clients about jobs.
+    """Speaks with clients about jobs and reservations.
 
     Args:
         world: to look up who owns what.
@@ -51,6 +59,10 @@ class JobCoordinator:
         cancel: ends one.
         log_of: finds a job's log and its feed.
         journal: the file that says which rows have fired.
+        emit: reports events.
+        unmet: says what of a need is not met here; it may block.
+        tell_peer: tells whoever has this key, and has no session, about its job.
+        durations: seconds by timer, instead of the defaults.
     """
 
     def __init__(
@@ -65,6 +77,10 @@ class JobCoordinator:
         cancel: Callable[[tuple[MachineName, str], str], None],
         log_of: Callable[[str], tuple[Path, LogFeed] | None],
         journal: Path,
+        emit: Callable[[MachineName, str, Event], None],
+        unmet: Callable[[Mapping[str, str]], tuple[str, ...]],
+        tell_peer: Callable[[str, m.Message], None] = lambda _key, _message: None,
+        durations: Mapping[Timer, float] = MappingProxyType({}),
     ) -> None:
         self._world = world
         self._send = send
@@ -73,6 +89,10 @@ class JobCoordinator:
         self._cancel = cancel
         self._log_of = log_of
         self._journal = journal
+        self._emit = emit
+        self._unmet = unmet
+        self._tell_peer = tell_peer
+        self._durations = durations
         self._submitted: dict[str, float] = {}
 
     # --- ports -----------------------------------------------------------------------------
@@ -87,6 +107,53 @@ class JobCoordinator:
         for session in self._world.live(MachineName.SESSION):
             if session.facts.key == owner:
                 self._send(session.subject, message)
+        self._tell_peer(owner, message)
+
+    # --- reservations ----------------------------------------------------------------------
+
+    def check_need(self, effect: CheckNeed) -> None:
+        """Compares what the asker needs with what is here; each asker has a task of its own."""
+        event = effect.event
+        if isinstance(event, Received):
+            need = dict(event.message.need)
+            self._spawn(
+                (MachineName.WORKER, effect.subject),
+                partial(self._check, event.key, event.session, need),
+                f"need of {event.session}",
+            )
+
+    async def _check(self, key: str, session: str, need: Mapping[str, str]) -> None:
+        unmet = await asyncio.to_thread(self._unmet, need)
+        self._emit(
+            MachineName.WORKER, THE_WORKER, NeedChecked(key=key, session=session, unmet=unmet)
+        )
+
+    def grant_reservation(self, effect: GrantReservation) -> None:
+        """Tells the asker that the slot is kept for it."""
+        if isinstance(effect.event, NeedChecked):
+            lease = seconds(Timer.LEASE, effect.facts, self._durations) or 0.0
+            left = RENEWALS - effect.facts.renewals
+            self._send(effect.event.session, m.Reserved(seconds=lease, renewals=left))
+
+    def refuse_reservation(self, effect: RefuseReservation) -> None:
+        """Tells the asker everything that stands against it."""
+        if isinstance(effect.event, NeedChecked):
+            refusal = m.ReserveRefused(
+                code=effect.code,
+                reasons=effect.event.unmet or (effect.sentence,),
+                state=WorkerState(effect.after),
+            )
+            self._send(effect.event.session, refusal)
+
+    def confirm_release(self, effect: ConfirmRelease) -> None:
+        """Tells the asker that its reservation is over."""
+        if isinstance(effect.event, Received):
+            self._send(effect.event.session, m.Released())
+
+    def end_reservation(self, effect: EndReservation) -> None:
+        """Tells the holder that its reservation is over, though it did not ask for that."""
+        over = m.ReservationOver(code=effect.code, reason=effect.sentence)
+        self._tell_owner(effect.facts.holder, over)
 
     # --- effects ---------------------------------------------------------------------------
 
@@ -144,7 +211,7 @@ class JobCoordinator:
                     code=effect.code,
                     message=effect.sentence,
                     about=tag_of(type(effect.event.message)),
-                    job=effect.subject,
+                    job=str(getattr(effect.event.message, "job", "")),
                     row=effect.row,
                 ),
             )

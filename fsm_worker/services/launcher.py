@@ -292,8 +292,8 @@ class LocalProcess:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             psutil.wait_procs(left, timeout=0.1)
-            if time.monotonic() > deadline:
-                return tuple(process.pid for process in self._find_leftovers())
+            if time.monotonic() > deadline and (undead := self._find_leftovers()):
+                return tuple(process.pid for process in undead)
         if self._popen.poll() is None:  # stopped, or stuck: it has nobody to stay for
             self._popen.kill()
             try:

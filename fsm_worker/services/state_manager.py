@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from fsm_worker.effects import (
     AnnounceStatus,
+    ConfirmDrain,
     Leave,
     PublishStatus,
     ReportReady,
@@ -23,11 +24,14 @@ from protocol import messages as m
 from protocol.lifecycle import WorkerState
 from protocol.proof import SessionString
 from protocol.signaling import FromPeer, Metadata, Register, UpdateMetadata
+from protocol.sleap_rtc.peer import JOB_TYPES
 from protocol.table import MachineName
 
 log = logging.getLogger(__name__)
 
 TAGS = ("fsm-worker",)
+#: What clients of sleap-rtc look for (0.0.7, `client/client_class.py`).
+FOREIGN_TAGS = ("sleap-rtc", "training-worker", "inference-worker")
 
 
 class StateManager:
@@ -41,6 +45,7 @@ class StateManager:
         say: shows a line to the operator.
         ready: shows the operator how clients get here.
         emit: reports events.
+        foreign: clients of sleap-rtc may come in, and so are to find this worker.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class StateManager:
         emit: Callable[[MachineName, str, Event], None],
         say: Callable[[str], None] = lambda _line: None,
         ready: Callable[[SessionString], None] = lambda _session: None,
+        foreign: bool = False,
     ) -> None:
         self._world = world
         self._name = name
@@ -61,6 +67,7 @@ class StateManager:
         self._say = say
         self._ready = ready
         self._emit = emit
+        self._foreign = foreign
         self._session: SessionString | None = None
         self._peer = ""
         self._id_token = ""
@@ -98,16 +105,23 @@ class StateManager:
     def _metadata(self) -> Metadata:
         gpus = self.capabilities.gpus
         mine = [gpu for gpu in gpus if gpu.uuid == self.capabilities.gpu] or gpus
+        runners = self.capabilities.runners
         return Metadata(
-            tags=TAGS,
+            tags=TAGS + (FOREIGN_TAGS if self._foreign else ()),
             properties={
+                "key": self._session.key if self._session else "",
                 "status": self.status,
                 "worker_name": self._name,
                 "hostname": self.capabilities.hostname,
                 "gpu_model": mine[0].model if mine else "",
                 "gpu_memory_mb": mine[0].memory_mb if mine else 0,
                 "cuda_version": mine[0].cuda if mine else "",
-                "runners": list(self.capabilities.runners),
+                "runners": list(runners),
+                "max_concurrent_jobs": 1,
+                "supported_models": [],
+                "supported_job_types": [
+                    kind for kind, runner in JOB_TYPES.items() if runner in runners
+                ],
             },
         )
 
@@ -156,6 +170,13 @@ class StateManager:
             reason=worker.facts.reason,
             capabilities=self.capabilities,
         )
+
+    def confirm_drain(self, effect: ConfirmDrain) -> None:
+        """Answers `drain` and `undrain`."""
+        if isinstance(effect.event, Received):
+            state = WorkerState(effect.after)
+            drained = effect.facts.drained or effect.facts.leaving
+            self._tell(effect.event.session, m.DrainState(drained=drained, state=state))
 
     def report_signalling(self, effect: ReportSignalling) -> None:
         """Tells the operator that the server refuses this worker."""

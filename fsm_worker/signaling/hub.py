@@ -51,6 +51,7 @@ class Hub:
         trust: whom the operator lets us believe.
         clock: monotonic seconds.
         wall: seconds since 1970.
+        key: under which names and rooms prove themselves, 32 bytes; none makes one for this run.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class Hub:
         trust: Trust | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        *,
+        key: bytes | None = None,
     ) -> None:
-        self.rooms = Rooms(limits, clock, wall)
-        self.identities = Identities(trust, wall)
+        self.rooms = Rooms(limits, clock, wall, key)
+        self.identities = Identities(trust, wall, key)
         self.counted: Counter[str] = Counter()
         self._ice_servers = tuple(ice_servers)
         self._links: dict[Registration, Link] = {}

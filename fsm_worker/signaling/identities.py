@@ -32,17 +32,23 @@ class Caller(Struct, frozen=True):
 class Identities:
     """Signs names in and checks them.
 
-    An `id_token` is the name and its HMAC-SHA256 under a key that lives as long as the server. So
-    nothing is kept for each sign-in, and no number of them fills the memory; after a restart
-    everybody signs in again, and all rooms are new then anyway.
+    An `id_token` is the name and its HMAC-SHA256 under the server's key. So nothing is kept for
+    each sign-in, and no number of them fills the memory. A server with the same key again takes
+    the same names again.
 
     Args:
         trust: whom the operator lets us believe besides.
         wall: seconds since 1970, for the expiry of JWTs.
+        key: of the server, 32 bytes; none makes one that ends with us.
     """
 
-    def __init__(self, trust: Trust | None = None, wall: Callable[[], float] = time.time) -> None:
-        self._key = secrets.token_bytes(32)
+    def __init__(
+        self,
+        trust: Trust | None = None,
+        wall: Callable[[], float] = time.time,
+        key: bytes | None = None,
+    ) -> None:
+        self._key = key or secrets.token_bytes(32)
         self._trust = trust or Trust()
         self._wall = wall
 

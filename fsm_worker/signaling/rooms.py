@@ -9,8 +9,13 @@ Laws:
   it.
 - Peers see only peers of their own room.
 - A room that was empty for `empty_room_s` does not exist any more, whether or not it was swept.
+- A room outlives a restart of its server: its token proves itself under the server's key, and
+  opens the room again for as long as an empty one is kept. A room that was removed stays removed.
 """
 
+import base64
+import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -18,7 +23,7 @@ from collections.abc import Callable
 import msgspec
 
 from fsm_worker.signaling.discovery import check_filters, passes
-from fsm_worker.signaling.identities import Caller
+from fsm_worker.signaling.identities import Caller, Standing
 from fsm_worker.signaling.limits import Limits
 from fsm_worker.signaling.room import HeldRoom, Registration
 from protocol.signaling import (
@@ -31,6 +36,9 @@ from protocol.signaling import (
     SignalingRefused,
 )
 
+#: Who made a room before a restart: nobody in particular, or some account.
+_FORGOTTEN = (Caller(""), Caller("", Standing.ACCOUNT))
+
 
 class Rooms:
     """The registry of one server.
@@ -39,6 +47,7 @@ class Rooms:
         limits: how much it takes.
         clock: monotonic seconds, for expiry.
         wall: seconds since 1970, for what is shown to people and peers.
+        key: of the server, 32 bytes; none makes one that ends with us.
     """
 
     def __init__(
@@ -46,7 +55,11 @@ class Rooms:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        key: bytes | None = None,
     ) -> None:
+        self._key = key or secrets.token_bytes(32)
+        self._began = clock()
+        self._removed: set[str] = set()
         self._limits = limits or Limits()
         self._clock = clock
         self._wall = wall
@@ -74,7 +87,8 @@ class Rooms:
                 SignalingCode.TOO_MANY_ROOMS,
                 f"this server holds {self._limits.rooms} rooms already: try again later",
             )
-        room_id, token = secrets.token_hex(8), secrets.token_urlsafe(24)
+        room_id = secrets.token_hex(8)
+        token = self._token(room_id, owner)
         self._rooms[room_id] = HeldRoom(room_id, owner, token, self._clock(), self._wall())
         return Room(room_id=room_id, token=token)
 
@@ -141,7 +155,7 @@ class Rooms:
                 `peer_id_taken`, `room_full` or `too_large`.
         """
         self._check_name(peer_id)
-        room = self._room(room_id)
+        room = self._room(room_id, token)
         if not room.opens_for(token, caller):
             raise SignalingRefused(
                 SignalingCode.WRONG_TOKEN,
@@ -261,10 +275,32 @@ class Rooms:
                 SignalingCode.NOT_AUTHORISED, "only the user who made a room removes it"
             )
         del self._rooms[room_id]
+        self._removed.add(room_id)
         return tuple(room.peers.values())
 
-    def _room(self, room_id: str) -> HeldRoom:
-        room = self._rooms.get(room_id)
+    def _token(self, room_id: str, owner: Caller) -> str:
+        """What opens a room: a MAC of its name, and of who may come in without it."""
+        named = f"room {owner.standing is Standing.ANONYMOUS} {room_id}".encode()
+        proof = hmac.new(self._key, named, hashlib.sha256).digest()[:24]
+        return base64.urlsafe_b64encode(proof).decode()
+
+    def _again(self, room_id: str, token: str | None) -> HeldRoom | None:
+        """A room of an earlier run of this server, of which nothing but its token is known."""
+        now = self._clock()
+        if now - self._began >= self._limits.empty_room_s:
+            self._removed.clear()
+            return None
+        if not token or room_id in self._removed or len(self._rooms) >= self._limits.rooms:
+            return None
+        for owner in _FORGOTTEN:
+            expected = self._token(room_id, owner)
+            if hmac.compare_digest(token.encode("utf-8", "surrogatepass"), expected.encode()):
+                room = HeldRoom(room_id, owner, expected, now, self._wall())
+                return self._rooms.setdefault(room_id, room)
+        return None
+
+    def _room(self, room_id: str, token: str | None = None) -> HeldRoom:
+        room = self._rooms.get(room_id) or self._again(room_id, token)
         if room is None or self._expired(room, self._clock()):
             raise SignalingRefused(
                 SignalingCode.ROOM_NOT_FOUND,

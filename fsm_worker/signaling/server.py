@@ -43,6 +43,8 @@ class SignalingServer:
         limits: how much of everything is taken.
         clock: monotonic seconds.
         wall: seconds since 1970.
+        key: under which names and rooms prove themselves, 32 bytes: with the same one, peers come
+            back after a restart. None makes one for this run.
 
     Entering raises `PortTaken`, `ListenOnLoopback` or `CannotListen`. Leaving closes all
     connections (code 1012, RFC 6455 registry: service restart) and returns when they are gone, also
@@ -59,12 +61,13 @@ class SignalingServer:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        key: bytes | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._limits = limits or Limits()
         self._trust = trust or Trust()
-        self._hub = Hub(self._limits, ice_servers, self._trust, clock, wall)
+        self._hub = Hub(self._limits, ice_servers, self._trust, clock, wall, key=key)
         self._clock = clock
         self._server: uvicorn.Server | None = None
         self._tick: asyncio.TimerHandle | None = None

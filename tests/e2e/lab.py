@@ -66,12 +66,13 @@ async def open_lab(
     timers: dict[Timer, float] | None = None,
     runners: dict[tuple[str, ...], Runner] | None = None,
     sleap_nn: Path | None = None,
+    key: bytes | None = None,
     **settings: Any,
 ) -> AsyncIterator[Lab]:
     """Server and worker, until the block ends; then the worker must stop by itself."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[SessionString] = loop.create_future()
-    async with SignalingServer() as server:
+    async with SignalingServer(key=key) as server:
         worker = RTCWorkerClient(
             settings=WorkerSettings(
                 state=folder / "worker",

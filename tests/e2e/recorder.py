@@ -113,7 +113,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
     def began(self: PeerLinks, link: str, *words: Any) -> None:
         opened(self, link, *words)
-        roles[id(self._links[link])] = self._role
+        roles[id(self._links[link])] = of(self._runtime.world)
 
     def wrote(self: Channels, label: str, data: str | bytes) -> bool:
         went = send(self, label, data)
@@ -127,7 +127,8 @@ def recording(recorder: Recorder) -> Iterator[None]:
     async def sent(self: PeerLinks, session: str, frame: bytes) -> None:
         await bulk(self, session, frame)
         chunk = decode_chunk(frame, limit=_CHUNK)
-        recorder.chunk(self._role, _other(self._role), chunk.offset, len(chunk.payload))
+        by = of(self._runtime.world)
+        recorder.chunk(by, _other(by), chunk.offset, len(chunk.payload))
 
     def signalled(self: SignalingLink, message: Any) -> None:
         if tag(type(message)) in {"offer", "answer"}:

@@ -137,10 +137,10 @@ class SleapClient:
         self.closed.set()
         self._moved.set()
 
-    async def until(self, holds: Callable[[Self], bool]) -> None:
+    async def until(self, holds: Callable[[Self], bool], patience_s: float = PATIENCE_S) -> None:
         """Waits until something is true of what it was told."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 while not holds(self):
                     self._moved.clear()
                     await self._moved.wait()

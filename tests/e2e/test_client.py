@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from aioice.ice import StunProtocol
+from aioice.ice import Connection, StunProtocol
 from msgspec import structs
 
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
@@ -16,6 +17,7 @@ from fsm_worker.client.dialler import Dialler
 from fsm_worker.effects import HandleConnection, MakeOffer
 from fsm_worker.events import IceFailed, RecvOffer, Timer
 from fsm_worker.identity import Identity
+from fsm_worker.machines.defaults import seconds
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.signaling_socket import create_room, sign_in
 from fsm_worker.signaling.link import CloseCode, Link
@@ -274,6 +276,29 @@ async def test_a_worker_that_answers_each_offer_late_is_reached(
         assert (await client.status()).name == "lab"
         assert await until_settled(client) >= 3  # an answer that is late is not a wrong one
         assert (await client.status()).name == "lab"
+
+
+async def test_two_stun_servers_that_say_nothing_cost_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides wait for theirs, one after the other; here in a fifth of the time."""
+    monkeypatch.setattr(Connection.get_component_candidates, "__defaults__", (1,))
+    timers = {
+        Timer.NEGOTIATION: seconds(Timer.NEGOTIATION, None, {}) / 5,
+        Timer.REDIAL: seconds(Timer.REDIAL, None, {}) / 5,
+    }
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind(("127.0.0.1", 0))
+        servers = (f"stun:127.0.0.1:{mute.getsockname()[1]}",)
+        before = sockets()
+        async with (
+            asyncio.timeout(40),
+            open_lab(tmp_path, ice_servers=servers, timers=timers) as lab,
+            lab.client(ice_servers=servers, timers=timers) as client,
+        ):
+            assert (await client.status()).name == "lab"
+        await asyncio.sleep(0.01)  # a socket is closed in the loop's next turn
+        assert sockets() == before  # of the attempts that came too late, too
 
 
 @pytest.mark.parametrize("deaf", ["worker", "client"])

@@ -13,6 +13,7 @@ from aiortc import RTCDataChannel
 
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
 from fsm_worker.seams.peer_links import MOST_WAITING
+from fsm_worker.seams.room import MOST_LINKS
 from fsm_worker.services.archive import PackedArchive
 from fsm_worker.services.recipe import Runner
 from protocol import messages as m
@@ -20,6 +21,8 @@ from protocol.bulk import HEADER_SIZE
 from protocol.codec import Frame, encode
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, Outcome, WorkerState
+from protocol.signaling import Offer
+from protocol.table import MachineName
 from tests.e2e.lab import Lab, job_id, open_lab, until_final
 from tests.e2e.test_transfers import COPY
 from tests.test_journal import held
@@ -72,7 +75,7 @@ async def test_a_burst_is_answered_or_its_link_closed_and_others_are_served(
     tmp_path: Path, burst: Callable[[WorkerConnection], None], stuck: float
 ) -> None:
     """What waits in memory is bounded, also while the disk is stuck for so many seconds."""
-    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+    async with asyncio.timeout(60), open_lab(tmp_path) as lab:
         inbox = Inbox(lab)
         async with lab.client() as client:
             file = m.InputFile(name="package.zip", size=1, root="0" * 64)
@@ -147,7 +150,7 @@ def to_copy(lab: Lab) -> PackedArchive:
 async def test_a_second_session_sends_only_what_a_client_that_went_had_not_sent(
     tmp_path: Path, killed: bool
 ) -> None:
-    async with asyncio.timeout(20), open_lab(tmp_path, runners=COPY) as lab:
+    async with asyncio.timeout(60), open_lab(tmp_path, runners=COPY) as lab:
         wire, archive, job = Wire(lab), to_copy(lab), job_id()
         await part_of_an_upload(lab, wire, job, archive, killed=killed)
         assert archive.size // 4 <= wire.bytes < archive.size
@@ -159,7 +162,7 @@ async def test_a_session_takes_an_upload_over_while_the_older_one_still_sends(
     tmp_path: Path,
 ) -> None:
     """As a user does who submits again in another window; either of them can end it."""
-    async with asyncio.timeout(20), open_lab(tmp_path, runners=COPY) as lab:
+    async with asyncio.timeout(60), open_lab(tmp_path, runners=COPY) as lab:
         wire, archive, job = Wire(lab), to_copy(lab), job_id()
         async with lab.client() as first:
             await first.submit(job, archive)
@@ -346,3 +349,17 @@ async def test_a_log_goes_on_after_bytes_that_show_nothing(tmp_path: Path) -> No
         talk.end()
         await reader.until("the end")
         assert reader.text.endswith("afterwards\n")
+
+
+async def test_of_too_many_offers_at_once_no_more_are_taken_than_there_may_be_links(
+    tmp_path: Path,
+) -> None:
+    """They are counted when their turn has come; when they came, none of them was a link yet."""
+    async with asyncio.timeout(30), open_lab(tmp_path) as lab, lab.client() as client:
+        for _ in range(MOST_LINKS + 8):
+            offer = Offer(sender="a-flood", target=lab.session.peer, sdp="v=0", link="l")
+            lab.worker.signaling._on_message(offer)
+        assert (await client.status()).name == "lab"
+        fired = lab.worker.journal.fired
+        assert fired[MachineName.LINK, "L1"] == MOST_LINKS  # the client's own is one of them
+        assert fired[MachineName.LINK, "L2"] == 9

@@ -4,11 +4,14 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
+
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.services.archive import unpack, verify_manifest
 from fsm_worker.services.recipe import Runner
 from fsm_worker.services.transfer import Moved
 from protocol import messages as m
+from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import Outcome
 from tests.e2e.lab import job_id, open_lab, until_final
 
@@ -68,3 +71,28 @@ async def _until_quiet(client: WorkerConnection) -> list[m.Message]:
         if isinstance(message, m.WorkerStatus) and len(heard) > 2:
             return heard
     return heard
+
+
+async def test_a_second_fetch_while_the_first_goes_on_has_an_answer(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), open_lab(tmp_path, runners=COPY) as lab:
+        under_way = asyncio.Event()
+
+        def watch(moved: Moved) -> None:
+            if moved.incoming:
+                under_way.set()
+
+        async with lab.client(watch=watch) as client, asyncio.TaskGroup() as group:
+            job = job_id()
+            script = "copy data.bin copy.bin\n"
+            await client.submit(job, lab.package(script, data__bin=os.urandom(SIZE // 3)))
+            await until_final(client, job)
+            given_up = group.create_task(client.fetch(job, tmp_path))
+            await under_way.wait()
+            with pytest.raises(ProtocolError) as refusal:
+                await client.fetch(job, tmp_path)
+            assert refusal.value.code is ErrorCode.IN_PROGRESS
+            given_up.cancel()
+            await asyncio.wait({given_up})
+            # the worker says that they are on their way, and so they are
+            unpack(await client.fetch(job, tmp_path), tmp_path / "results")
+            verify_manifest(tmp_path / "results")

@@ -6,6 +6,7 @@ disarmed does not run out. Messages travel as frames through the real codec and 
 """
 
 from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fsm_worker import effects as f
@@ -70,9 +71,16 @@ class Puppet:
 
     Args:
         trusted: keys that may come in.
+        operators: those of them that may say when the worker works.
+        meets: names of the needs that this worker meets.
     """
 
-    def __init__(self, *trusted: str) -> None:
+    def __init__(
+        self, *trusted: str, operators: Collection[str] = (), meets: Collection[str] = ("cpus",)
+    ) -> None:
+        self.elsewhere: Callable[[str, m.Message], None] = lambda _key, _message: None
+        self.operators = operators
+        self.meets = meets
         self.world = worker_world()
         self.trusted = set(trusted)
         self.timers: dict[tuple[MachineName, str, Timer], int] = {}
@@ -289,9 +297,16 @@ class Puppet:
             checked = e.ProofChecked(
                 proved=effect.event.message.signature == f"of {key}",
                 trusted=key in self.trusted,
+                rights=("submit", "operate") if key in self.operators else ("submit",),
                 reason="not proved, or not known",
             )
             self._reactions.append((*address, checked))
+        elif isinstance(effect, f.CheckNeed) and isinstance(effect.event, Received):
+            need = effect.event.message.need
+            unmet = tuple(f"{name} is not met" for name in need if name not in self.meets)
+            asker = effect.event
+            compared = e.NeedChecked(key=asker.key, session=asker.session, unmet=unmet)
+            self._reactions.append((*address, compared))
         elif isinstance(effect, f.ForgetSession):
             self.received.pop(effect.subject, None)
         elif isinstance(effect, f.DiscardOutputs):
@@ -314,8 +329,9 @@ class Puppet:
             return
         try:
             machine, subject = route(
-                self.world, event.message, effect.subject, facts.session, facts.key
-            )
+                self.world, event.message, link=effect.subject, session=facts.session,
+                key=facts.key, rights=facts.rights,
+            )  # fmt: skip
         except ProtocolError as error:
             self._tell(facts.session, _error(event.message, error))
             return
@@ -348,14 +364,25 @@ class Puppet:
                     problems=facts.problems,
                     results=facts.results,
                 )
-                return [
-                    (session.subject, changed)
-                    for session in self.world.live(M.SESSION)
-                    if session.facts.key == facts.owner
-                ]
+                return self._to_owner(facts.owner, changed)
             case f.ReplyError(code=code, sentence=sentence):
                 assert isinstance(event, Received)
                 return [(asker, _error(event.message, ProtocolError(code, sentence)))]
+            case f.GrantReservation():
+                assert isinstance(event, e.NeedChecked)
+                return [(event.session, m.Reserved(seconds=30.0, renewals=3 - facts.renewals))]
+            case f.RefuseReservation(code=code, sentence=sentence):
+                assert isinstance(event, e.NeedChecked)
+                reasons = event.unmet or (sentence,)
+                refusal = m.ReserveRefused(code=code, reasons=reasons, state=self.status)
+                return [(event.session, refusal)]
+            case f.ConfirmRelease():
+                return [(asker, m.Released())]
+            case f.EndReservation(code=code, sentence=sentence):
+                over = m.ReservationOver(code=code, reason=sentence)
+                return self._to_owner(facts.holder, over)
+            case f.ConfirmDrain():
+                return [(asker, m.DrainState(drained=facts.drained, state=self.status))]
             case f.SendWorkerStatus():
                 return [(asker, m.WorkerStatus(name="w", state=self.status))]
             case f.SendJobs():
@@ -389,6 +416,11 @@ class Puppet:
             case _:
                 return []
 
+    def _to_owner(self, key: str, message: m.Message) -> list[tuple[str, m.Message]]:
+        """Its sessions, and where it speaks without one."""
+        sessions = [s.subject for s in self.world.live(M.SESSION) if s.facts.key == key]
+        return [(place, message) for place in (*sessions, key)]
+
     @staticmethod
     def _snapshot(job: str, state: str, facts: Any) -> m.JobSnapshot:
         return m.JobSnapshot(
@@ -402,6 +434,8 @@ class Puppet:
         if instance is not None and not instance.final:
             sent = decode(encode(Frame(msg=message)), Direction.TO_CLIENT)
             self.told.append(Told(session, instance.facts.key, sent.msg))
+        elif instance is None:
+            self.elsewhere(session, message)
 
     def _refuse(self, step: Step) -> None:
         """As `Sessions.answer_refusals` does."""

@@ -19,7 +19,11 @@ EVENTS: dict[type[Event], Event] = {
         e.Started(),
         e.ProbeSucceeded(capabilities=Capabilities(cpus=16)),
         e.ProbeFailed(reason="the driver does not answer"),
-        e.SlotRequested(job=JOB),
+        e.SlotRequested(job=JOB, owner="alice"),
+        e.NeedChecked(key="alice", session="s-1", unmet=("vram=80GiB is asked for",)),
+        e.ReservationClaimed(),
+        e.ReservationUnclaimed(),
+        e.DrainOverdue(),
         e.JobLeftGpu(),
         e.CleanSucceeded(),
         e.CleanFailed(reason="process 7 is still there"),
@@ -40,7 +44,9 @@ EVENTS: dict[type[Event], Event] = {
         e.FrameRefused(code=ErrorCode.MALFORMED, strikes=1),
         e.Superseded(),
         e.Flushed(),
-        e.ProofChecked(proved=True, trusted=True, reason="this key is not known here"),
+        e.ProofChecked(
+            proved=True, trusted=True, rights=("submit",), reason="this key is not known here"
+        ),
         e.LinkUp(link="l-1", generation=2, key="alice", peer="p-1"),
         e.LinkLost(link="l-1", farewell=False),
         e.WorkerRefused(code=ErrorCode.NOT_AUTHENTICATED, reason="this key is not known here"),

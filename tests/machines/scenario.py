@@ -3,6 +3,7 @@
 A module of cases says what should happen, in its own words, and never reads the table's columns.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -42,7 +43,9 @@ class Case(NamedTuple):
     given: str  # the states in which it does so
     when: Event | Timer
     then: str  # the state afterwards, or STAYS
-    effects: str  # as `Name` or `Name(parameter)`; a sentence is given by words in it
+    #: As `Name` or `Name(parameter)`, with spaces between. One that says a sentence is given by its
+    #: code and words in it, `Name(code: words)`; then ` | ` stands between.
+    effects: str
     having: dict[str, Any]  # facts before, where they matter
     changed: dict[str, Any]  # facts that are different afterwards
 
@@ -103,31 +106,31 @@ def _shown(effect: Effect) -> str:
     return f"{type(effect).__name__}({', '.join(values)})" if values else type(effect).__name__
 
 
-class _Refusal:
-    """`ReplyError(code: words)`."""
+class _Said:
+    """`Name(code: words)`."""
 
-    def __init__(self, text: str) -> None:
-        code, _, words = text.removeprefix("ReplyError(").removesuffix(")").partition(": ")
-        self.code, self.words = code, words
+    def __init__(self, name: str, code: str, words: str) -> None:
+        self.start, self.words = f"{name}({code}, ", words
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, str)
-            and other.startswith(f"ReplyError({self.code}, ")
-            and self.words in other
-        )
+        return isinstance(other, str) and other.startswith(self.start) and self.words in other
 
     def __hash__(self) -> int:
-        return hash(self.code)
+        return hash(self.start)
 
     def __repr__(self) -> str:
-        return f"ReplyError({self.code}, …{self.words}…)"
+        return f"{self.start}…{self.words}…)"
+
+
+_SAYS = re.compile(r"(\w+)\((\w+): (.*)\)")
 
 
 def _listed(effects: str) -> list[object]:
-    if effects.startswith("ReplyError"):
-        return [_Refusal(effects)]
-    return list(effects.replace("Timer(", "StartTimer(").split())
+    listed: list[object] = []
+    for part in effects.split(" | "):
+        said = _SAYS.fullmatch(part)
+        listed += [_Said(*said.groups())] if said else part.replace("Timer(", "StartTimer(").split()
+    return listed
 
 
 def covered(cases: Iterable[Case]) -> set[tuple[str, str]]:

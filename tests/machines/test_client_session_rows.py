@@ -51,9 +51,11 @@ CASES = (
          welcomed=True),
     *(case(row, "attached", received(BY_TYPE[kind]), STAYS, "Deliver")
       for row, kind in (
-          ("K7", m.Error), ("K8", m.WorkerStatus), ("K9", m.Jobs), ("K10", m.JobSnapshot),
-          ("K11", m.JobStateChanged), ("K12", m.Progress), ("K13", m.Telemetry), ("K14", m.Log),
-          ("K15", m.LogEnd), ("K16", m.Explained))),
+          ("K7", m.Error), ("K8", m.WorkerStatus), ("K9", m.Reserved), ("K10", m.ReserveRefused),
+          ("K11", m.Released), ("K12", m.ReservationOver), ("K13", m.DrainState),
+          ("K14", m.Jobs), ("K15", m.JobSnapshot), ("K16", m.JobStateChanged),
+          ("K17", m.Progress), ("K18", m.Telemetry), ("K19", m.Log), ("K20", m.LogEnd),
+          ("K21", m.Explained))),
 )  # fmt: skip
 
 

@@ -187,9 +187,8 @@ CASES = (
     case("J29", "preparing", e.WorkerStopping(), "collecting", DISCARD,
          outcome=Outcome.WORKER_STOPPED),
     # It runs, stage by stage.
-    case("J30", "running", e.TrainerReported(event="train_begin"), STAYS, trained=True),
     case("J31", "running", ended(ok=True), STAYS, "ReportState StartStage",
-         {"stage": 0, "stages": 2, "trained": True}, stage=1, trained=False),
+         {"stage": 0, "stages": 2}, stage=1),
     case("J32", "running", ended(stage=1, ok=True), "collecting", COLLECT, LAST,
          outcome=Outcome.SUCCEEDED),
     case("J33", "running", ended(out_of_memory=True), "collecting", COLLECT,
@@ -203,6 +202,8 @@ CASES = (
     # Stop finishes the batch and keeps the model; so does the wall-clock limit.
     case("J36", "running", STOP, "stopping", ASK, {"step": 2}, why=Why.STOP, step=0),
     case("J37", "running", Timer.WALL, "stopping", ASK, {"step": 2}, why=Why.WALL, step=0),
+    # So does a break that an operator wants, once the job has had its time.
+    case("J67", "running", e.DrainOverdue(), "stopping", ASK, {"step": 2}, why=Why.DRAIN, step=0),
     # Cancel throws away, also while it stops; so does a worker that ends.
     case("J38", "running", e.WorkerStopping(), "cancelling", TERM, why=Why.WORKER),
     case("J39", "running stopping", CANCEL, "cancelling", TERM, why(Why.STOP), why=Why.CANCEL),
@@ -384,7 +385,7 @@ def test_nothing_but_its_own_events_ends_a_running_job() -> None:
             for row in rows if row.to is not None}  # fmt: skip
     assert ends == {
         e.ProcessExited, e.EffectFailed, e.WorkerStopping, e.WorkerStopped, Stop, Cancel,
-        Timer.WALL,
+        Timer.WALL, e.DrainOverdue,
     }  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from tests.machines.scenario import STAYS, Case, Says, case, covered, declared, 
 LinkTable = Table[LinkState, LinkFacts]
 
 
-def hello(*versions: int) -> e.Event:
+def hello(*versions: int, session: str = "s-1") -> e.Event:
     return received(
-        Hello(versions=versions, role="client", key="K", nonce="N", session="s-1", generation=3)
+        Hello(versions=versions, role="client", key="K", nonce="N", session=session, generation=3)
     )
 
 
@@ -30,7 +30,9 @@ def offer(*, room: bool) -> e.Event:
 
 
 def checked(*, proved: bool, trusted: bool) -> e.Event:
-    return e.ProofChecked(proved=proved, trusted=trusted, reason="this key is not known here")
+    return e.ProofChecked(
+        proved=proved, trusted=trusted, rights=("submit",), reason="this key is not known here"
+    )
 
 
 def frame(number: int, expected: int) -> e.Event:
@@ -56,7 +58,10 @@ TURN_AWAY = "TurnAway ReportLinkFailure(not_authenticated)"
 GREETED = {"greeted": True}
 FOREIGN = {"foreign": True}
 #: Its session ends with its link: there is nothing by which it could come back.
-GUEST = {"foreign": True, "key": "sleap-rtc:p-1", "session": "guest-l-1", "farewell": True}
+GUEST = {
+    "foreign": True, "key": "sleap-rtc:p-1", "rights": ("submit",), "session": "guest-l-1",
+    "farewell": True,
+}  # fmt: skip
 
 WORKERS = (
     # A client's offer is answered, while there is room.
@@ -68,6 +73,8 @@ WORKERS = (
     # The client says which session it comes for.
     case("L13", "authenticating", hello(2, 1), STAYS, "SendProof",
          greeted=True, key="K", session="s-1", generation=3),
+    case("L59", "authenticating", hello(1, session=""), "rejected", REJECT,
+         reason=Says("named no session")),
     # Where the operator allows it, a client of sleap-rtc comes in without a key, or with a proof.
     case("L54", "checking securing", foreign(secret=False), "up", ALIVE, {"peer": "p-1"}, **GUEST),
     case("L55", "checking securing", foreign(secret=True), "authenticating",
@@ -105,7 +112,8 @@ SHARED = (
     case("L16", "authenticating", hello(1), "rejected", REJECT, GREETED, reason=Says("twice")),
     case("L17", "authenticating", PROOF, STAYS, "CheckProof", GREETED),
     case("L18", "authenticating", PROOF, "rejected", REJECT, reason=Says("not named")),
-    case("L19", "authenticating", checked(proved=True, trusted=True), "up", ALIVE),
+    case("L19", "authenticating", checked(proved=True, trusted=True), "up", ALIVE,
+         rights=("submit",)),
     case("L20", "authenticating", checked(proved=False, trusted=True), "rejected", REJECT,
          reason=Says("not known")),
     case("L21", "authenticating", checked(proved=True, trusted=False), "rejected", REJECT,

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fsm_worker import effects as f
 from fsm_worker import events as e
 from fsm_worker.effects import Effect
-from fsm_worker.events import Event
+from fsm_worker.events import Event, Timer
 from fsm_worker.machines.engine import Verdict
 from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from protocol import messages as m
@@ -49,7 +49,7 @@ WRONG = "0" * 64
 
 #: In these states a machine waits for nobody; in every other one a timer or a task is alive.
 RESTS: set[tuple[MachineName, Any]] = {
-    *((M.WORKER, state) for state in (W.AVAILABLE, W.BUSY, W.DRAINING, W.STOPPED)),
+    *((M.WORKER, state) for state in (W.AVAILABLE, W.BUSY, W.DRAINING, W.MAINTENANCE, W.STOPPED)),
     (M.SESSION, SessionState.ATTACHED),
     *((M.JOB, state) for state in ENDED),
     (M.RESULTS, ResultsState.NONE),
@@ -118,7 +118,7 @@ class WorkerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.p = Puppet(*KEYS)
+        self.p = Puppet(*KEYS, operators={"alice"})
         self.generations: dict[str, int] = dict.fromkeys(KEYS, 0)
         self.transfers = 0
         self.turn = 0
@@ -215,6 +215,61 @@ class WorkerMachine(RuleBasedStateMachine):
             if busy:  # the first time, a running job is left alone
                 for job, state in before.items():
                     assert state not in ON_GPU or self.p.state(M.JOB, job) is state
+
+    # --- the free slot ---------------------------------------------------------------------------
+
+    @now_and_then
+    @rule(key=who, need=st.sampled_from(({}, {"cpus": "2"}, {"vram": "80GiB"})))
+    def reserves(self, key: str, need: dict[str, str]) -> None:
+        link, session = self.place_of(key)
+        if not link:
+            return
+        before, holder = self.p.status, self.p.facts(M.WORKER, THE_WORKER).holder
+        renewals = self.p.facts(M.WORKER, THE_WORKER).renewals
+        self.say(link, m.Reserve(need=need))
+        answer = self.p.heard(session)[-1]
+        fits = "vram" not in need
+        again = before is W.RESERVED and holder == key and renewals < 3
+        if fits and (before is W.AVAILABLE or again):
+            note(f"reserved, renewed: {again}")
+            assert isinstance(answer, m.Reserved)
+            assert self.p.facts(M.WORKER, THE_WORKER).holder == key
+        else:
+            assert isinstance(answer, m.ReserveRefused)
+            assert (answer.code is ErrorCode.NEED_UNMET) is not fits
+            assert self.p.status is before
+
+    @now_and_then
+    @rule(key=who)
+    def releases(self, key: str) -> None:
+        link, session = self.place_of(key)
+        if not link:
+            return
+        facts = self.p.facts(M.WORKER, THE_WORKER)
+        holds = self.p.status is W.RESERVED and facts.holder == key
+        self.say(link, m.Release())
+        if holds:
+            assert m.Released() in self.p.heard(session)
+            assert self.p.status is not W.RESERVED
+        else:
+            assert self.p.errors(session)[-1] is ErrorCode.NOT_HOLDER
+
+    @now_and_then
+    @rule(key=who, wanted=st.booleans(), deadline=st.sampled_from((0.0, 60.0)))
+    def says_when_it_works(self, key: str, wanted: bool, deadline: float) -> None:
+        link, session = self.place_of(key)
+        if not link:
+            return
+        before = self.snapshot()[M.WORKER, THE_WORKER]
+        running = {job: self.p.state(M.JOB, job) for job in self.submitted}
+        self.say(link, m.Drain(deadline_s=deadline) if wanted else m.Undrain())
+        if key != "alice":
+            assert self.p.errors(session)[-1] is ErrorCode.NOT_AUTHORISED
+            assert self.snapshot()[M.WORKER, THE_WORKER] == before
+            return
+        note(f"break wanted: {wanted}, now {self.p.status}")
+        for job, state in running.items():
+            assert state not in ON_GPU or self.p.state(M.JOB, job) is state, "no break kills a job"
 
     # --- links -----------------------------------------------------------------------------------
 
@@ -477,8 +532,8 @@ class WorkerMachine(RuleBasedStateMachine):
     def asks_for_what_is_not_there(self, key: str) -> None:
         link, session = self.place_of(key)
         if link:
-            self.p.say(link, m.Reserve())
-            assert self.p.errors(session)[-1] is ErrorCode.NOT_SUPPORTED
+            self.p.say(link, m.Attach(job="job-nobodys0"))
+            assert self.p.errors(session)[-1] is ErrorCode.UNKNOWN_JOB
 
     @now_and_then
     @rule(key=who, again=st.booleans())
@@ -756,6 +811,22 @@ class WorkerMachine(RuleBasedStateMachine):
             assert not self.alive
 
     @invariant()
+    def reserved_means_that_somebody_s_time_runs_and_nothing_else_does(self) -> None:
+        reserved = self.p.status is W.RESERVED
+        assert ((M.WORKER, THE_WORKER, Timer.LEASE) in self.p.timers) is reserved
+        if reserved:
+            assert not self.alive
+            holder = self.p.facts(M.WORKER, THE_WORKER).holder
+            waiting = {job.facts.owner for job in self.p.world.all(M.JOB) if job.state is J.QUEUED}
+            assert holder not in waiting, "its job gets the slot"
+
+    @invariant()
+    def no_job_starts_during_a_break(self) -> None:
+        if self.p.status is W.MAINTENANCE:
+            assert self.p.facts(M.WORKER, THE_WORKER).drained
+            assert not self.alive
+
+    @invariant()
     def no_job_waits_while_the_worker_is_available(self) -> None:
         if self.p.status is W.AVAILABLE:
             assert all(job.state is not J.QUEUED for job in self.p.world.all(M.JOB))
@@ -868,7 +939,7 @@ class WorkerMachine(RuleBasedStateMachine):
     @invariant()
     def a_worker_whom_nobody_can_reach_does_not_wait(self) -> None:
         if self.p.state(M.SIGNALLING, THE_SERVER) is SignallingState.REFUSED:
-            idle = self.p.status in {W.AVAILABLE, W.DEGRADED}
+            idle = self.p.status in {W.AVAILABLE, W.MAINTENANCE, W.DEGRADED}
             assert not idle or self.p.world.all(M.SESSION)
 
     @invariant()
@@ -893,7 +964,7 @@ class WorkerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """No manager answers any more: timers and the ends of processes alone finish everything."""
-        rest = {W.AVAILABLE, W.DEGRADED, W.STOPPED}
+        rest = {W.AVAILABLE, W.MAINTENANCE, W.DEGRADED, W.STOPPED}
         for _ in range(40):
             for key in list(self.p.timers):
                 if key in self.p.timers:

@@ -21,8 +21,11 @@ CASES = (
          owner="alice"),
     # Asked for too early, in time, again, and too late.
     case("R3", "none", FETCH, STAYS, "ReplyError(results_not_ready: not ended)"),
-    case("R4", "held delivered delivering", FETCH, "delivering", "Timer(delivery)",
+    case("R4", "held delivered", FETCH, "delivering", "Timer(delivery)", session="s-1"),
+    # While they are on their way, another session of the owner may have them instead.
+    case("R11", "delivering", FETCH, "delivering", "Timer(delivery)", {"session": "s-2"},
          session="s-1"),
+    case("R12", "delivering", FETCH, STAYS, "ReplyError(in_progress: on their way)", LATE),
     case("R10", "expired", FETCH, STAYS, "ReplyError(results_expired: log)"),
     # A delivery lives as long as bytes move, and ends with the receiver's word.
     case("R5", "delivering", e.FileProgressed(), "delivering", "Timer(delivery)", LATE),

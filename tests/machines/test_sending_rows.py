@@ -21,7 +21,7 @@ from tests.protocol.samples import ROOT
 REQUEST = e.SendRequested(
     session="s-1", transfer=3, job=SUBJECT, path="/tmp/a", name="a.zip", size=9, root=ROOT
 )
-NEED = received(FileNeed(transfer=3, ranges=((0, 9),)))
+NEED = received(FileNeed(transfer=3, ranges=((0, 9),), chunk=8192))
 STORED = received(FileStored(transfer=3, root=ROOT))
 FULL = received(FileRefused(transfer=3, code=ErrorCode.DISK_FULL, message="no room"))
 BROKEN = e.EffectFailed(effect="send_ranges", reason="no such file")
@@ -32,7 +32,8 @@ CASES = (
     case("D1", "offered", REQUEST, STAYS, "OfferFile", session="s-1", transfer=3, job=SUBJECT,
          path="/tmp/a", name="a.zip", size=9, root=ROOT),
     # The receiver says what it needs, and says it again after a lost link.
-    case("D2", OPEN, NEED, "sending", "SendRanges"),
+    case("D2", OPEN, NEED, "sending", "SendRanges", chunk=8192),
+    case("D2", OPEN, NEED, "sending", "SendRanges", {"chunk": 4096}),
     case("D3", "sending", e.LinkCut(), "suspended", "StopSending"),
     # Only the receiver's word for these very bytes counts as delivered.
     case("D4", OPEN, STORED, "acknowledged", "StopSending", RIGHT),

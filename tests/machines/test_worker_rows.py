@@ -4,8 +4,10 @@ from fsm_worker import events as e
 from fsm_worker.events import Timer
 from fsm_worker.machines.engine import Instance, Verdict
 from fsm_worker.machines.worker import WORKER, published_status
+from protocol import messages as m
 from protocol.lifecycle import WorkerState
 from protocol.messages import Capabilities
+from tests.machines.samples import received
 from tests.machines.scenario import STAYS, Case, Says, case, covered, declared, each, play
 
 PROBED = e.ProbeSucceeded(capabilities=Capabilities(cpus=16))
@@ -17,6 +19,18 @@ BROKEN = e.EffectFailed(effect="clean_slot", reason="no /proc")
 AGAIN = "PublishStatus Timer(probe)"
 GOING = {"leaving": True, "slot": "job-1"}
 HOLDING = {"slot": "job-1"}
+BREAK = {"drained": True}
+KEPT = {"holder": "alice"}
+DRAIN = received(m.Drain(reason="driver", deadline_s=600.0))
+UNDRAIN = received(m.Undrain())
+SAID = "ConfirmDrain PublishStatus"
+TAKEN = "starting busy cleaning draining maintenance degraded stopping"
+HERE = f"available reserved {TAKEN}"
+
+
+def needs(key: str, *unmet: str) -> e.NeedChecked:
+    return e.NeedChecked(key=key, session="s-1", unmet=unmet)
+
 
 CASES = (
     # It looks at the machine before it promises anything.
@@ -50,9 +64,10 @@ CASES = (
          slot="", reason=Says("does not die")),
     case("W29", "cleaning", BROKEN, "stopping", "PublishStatus Timer(linger)", GOING,
          slot="", reason="no /proc"),
-    case("W22", "starting available degraded", e.TerminateRequested(), "stopping",
+    case("W22", "starting available maintenance degraded", e.TerminateRequested(), "stopping",
          "PublishStatus Timer(linger)"),
     # Asked twice, it does not wait for the job.
+    case("W70", "draining", e.TerminateRequested(), STAYS, "PublishStatus", BREAK, leaving=True),
     case("W9", "draining", e.TerminateRequested(), "stopping", "PublishStatus Timer(stop)",
          GOING, reason=Says("twice")),
     case("W16", "cleaning", e.TerminateRequested(), "stopping", "PublishStatus Timer(stop)",
@@ -60,8 +75,9 @@ CASES = (
     # What can't be written down can't be promised: it takes leave.
     case("W30", "busy", NO_DISK, "draining", "PublishStatus", HOLDING,
          leaving=True, reason="the disk is full"),
-    case("W31", "cleaning", NO_DISK, STAYS, "", HOLDING, leaving=True, reason="the disk is full"),
-    case("W32", "starting available degraded", NO_DISK, "stopping",
+    case("W31", "cleaning draining", NO_DISK, STAYS, "", HOLDING,
+         leaving=True, reason="the disk is full"),
+    case("W32", "starting available maintenance degraded", NO_DISK, "stopping",
          "PublishStatus Timer(linger)", reason="the disk is full"),
     # It ends when everything is delivered; after its time, or asked once more, it kills first.
     case("W23", "stopping", e.AllDone(), "stopped", "KillEverything Leave"),
@@ -81,6 +97,67 @@ CASES = (
     case("W19", "degraded", PROBED, "available", "PublishStatus", {"reason": "x"}, reason=""),
     case("W20", "degraded", NO_DRIVER, "degraded", AGAIN, reason="the driver does not answer"),
     case("W21", "degraded", UNDEAD, "degraded", AGAIN, reason="process 7 is still there"),
+    # What somebody needs is compared in every state, and what never fits is said at once.
+    case("W37", HERE, received(m.Reserve(need={"vram": "80GiB"})), STAYS, "CheckNeed"),
+    case("W38", HERE, needs("alice", "vram is not met"), STAYS,
+         "RefuseReservation(need_unmet: can't do it)"),
+    # The free slot is kept for one, for a while.
+    case("W39", "available", needs("alice"), "reserved",
+         "GrantReservation PublishStatus Timer(lease)", {"renewals": 2, "claimed": True},
+         holder="alice", renewals=0, claimed=False),
+    case("W40", "reserved", needs("alice"), "reserved", "GrantReservation Timer(lease)",
+         {"holder": "alice", "renewals": 2}, renewals=3),
+    case("W41", "reserved", needs("alice"), STAYS, "RefuseReservation(in_progress: renewed)",
+         {"holder": "alice", "renewals": 3}),
+    case("W42", "reserved", needs("bob"), STAYS, "RefuseReservation(worker_busy: somebody else)",
+         KEPT),
+    case("W43", TAKEN, needs("alice"), STAYS, "RefuseReservation(worker_busy: not free)"),
+    # A job of the holder takes it; else it is given back, or runs out.
+    case("W44", "reserved", e.SlotRequested(job="job-1", owner="alice"), "busy", "PublishStatus",
+         KEPT, slot="job-1"),
+    case("W45", "reserved", received(m.Release()), "available", "ConfirmRelease PublishStatus",
+         KEPT),
+    case("W46", "reserved", Timer.LEASE, "available",
+         "EndReservation(reservation_expired: in time) | PublishStatus", KEPT),
+    case("W47", "reserved", Timer.LEASE, "reserved", "Timer(lease)", {**KEPT, "claimed": True}),
+    case("W48", "reserved", e.ReservationClaimed(), STAYS, "", KEPT, claimed=True),
+    case("W49", "reserved", e.ReservationUnclaimed(), STAYS, "", {**KEPT, "claimed": True},
+         claimed=False),
+    case("W50", "reserved", e.TerminateRequested(), "stopping",
+         "EndReservation(worker_leaving: leaves) | PublishStatus Timer(linger)", KEPT),
+    case("W51", "reserved", NO_DISK, "stopping",
+         "EndReservation(worker_leaving: leaves) | PublishStatus Timer(linger)", KEPT,
+         reason="the disk is full"),
+    case("W52", "reserved", received(m.Release(), key="bob"), STAYS,
+         "ReplyError(not_holder: somebody else's)", KEPT),
+    case("W53", f"available {TAKEN}", received(m.Release()), STAYS,
+         "ReplyError(not_holder: no reservation)"),
+    # An operator wants a break: no job starts, and none is killed.
+    case("W54", "available degraded", DRAIN, "maintenance", SAID, drained=True, reason="driver"),
+    case("W55", "reserved", DRAIN, "maintenance",
+         f"EndReservation(worker_drained: break) | {SAID}", KEPT, drained=True, reason="driver"),
+    case("W56", "busy", DRAIN, "draining", f"{SAID} Timer(drain)", {"overdue": True},
+         drained=True, reason="driver", grace_s=600.0, overdue=False),
+    case("W57", "draining", DRAIN, "draining", f"{SAID} Timer(drain)", {"overdue": True},
+         drained=True, reason="driver", grace_s=600.0, overdue=False),
+    case("W58", "starting cleaning maintenance", DRAIN, STAYS, SAID, drained=True,
+         reason="driver"),
+    case("W59", "draining", Timer.DRAIN, STAYS, "", BREAK, overdue=True),
+    case("W60", "cleaning", e.CleanSucceeded(), "maintenance", "PublishStatus",
+         {**BREAK, "slot": "job-1"}, slot=""),
+    case("W61", "starting", PROBED, "maintenance", "PublishStatus", BREAK),
+    case("W62", "degraded", PROBED, "maintenance", "PublishStatus", BREAK),
+    # It is taken back, and the machine is looked at before anything starts.
+    case("W63", "maintenance", UNDRAIN, "starting", f"{SAID} ProbeHost Timer(probe)",
+         {**BREAK, "reason": "driver"}, drained=False, reason=""),
+    case("W64", "draining", UNDRAIN, "busy", SAID, BREAK, drained=False),
+    case("W65", "starting cleaning degraded", UNDRAIN, STAYS, SAID, BREAK, drained=False),
+    case("W66", "available reserved busy", UNDRAIN, STAYS, "ConfirmDrain"),
+    # A worker that leaves is not called back.
+    case("W67", "draining", UNDRAIN, STAYS, "ReplyError(worker_leaving: start another)",
+         {**BREAK, "leaving": True}),
+    case("W68", "stopping", UNDRAIN, STAYS, "ReplyError(worker_leaving: start another)"),
+    case("W69", "stopping", DRAIN, STAYS, "ConfirmDrain"),
 )  # fmt: skip
 
 
@@ -102,8 +179,19 @@ def test_a_status_that_could_not_be_published_changes_nothing() -> None:
 
 
 def test_only_a_proof_makes_it_available() -> None:
-    proofs = {row.on for row in WORKER.rows if row.to is WorkerState.AVAILABLE}
+    proofs = {
+        row.on
+        for row in WORKER.rows
+        if row.to is WorkerState.AVAILABLE and row.sources != (WorkerState.RESERVED,)
+    }
     assert proofs == {e.ProbeSucceeded, e.CleanSucceeded}
+
+
+def test_nothing_but_a_free_slot_is_reserved() -> None:
+    ways = {
+        source for row in WORKER.rows if row.to is WorkerState.RESERVED for source in row.sources
+    }
+    assert ways == {WorkerState.AVAILABLE, WorkerState.RESERVED}
 
 
 def test_nobody_is_told_that_a_worker_is_free_when_it_is_not() -> None:
@@ -112,4 +200,5 @@ def test_nobody_is_told_that_a_worker_is_free_when_it_is_not() -> None:
         WorkerState.AVAILABLE
     }
     assert words[WorkerState.BUSY] == words[WorkerState.CLEANING] == "busy"
-    assert set(words.values()) == {"available", "busy", "maintenance"}
+    assert words[WorkerState.RESERVED] == "reserved"
+    assert set(words.values()) == {"available", "reserved", "busy", "maintenance"}

@@ -478,9 +478,12 @@ def test_an_id_that_another_client_has_used_is_a_conflict(p: Puppet, alice: str)
     assert p.facts(M.JOB, A).owner == "alice"
 
 
-def test_what_is_not_performed_yet_says_so(p: Puppet, alice: str) -> None:
-    p.say(alice, m.Reserve())
-    assert p.errors("s-a") == [ErrorCode.NOT_SUPPORTED]
+def test_what_only_an_operator_may_is_refused_to_others(p: Puppet, alice: str) -> None:
+    before = p.status
+    for message in (m.Drain(), m.Undrain()):
+        p.say(alice, message)
+    assert p.errors("s-a") == [ErrorCode.NOT_AUTHORISED] * 2
+    assert p.status is before
 
 
 def test_what_can_not_be_done_now_says_what_can(p: Puppet, alice: str) -> None:

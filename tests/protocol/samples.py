@@ -98,7 +98,29 @@ FRAMES: tuple[Frame, ...] = (
             ),
         ),
     ),
-    Frame(seq=2, msg=m.Reserve(need={"gpu_memory_mb": "8000"})),
+    Frame(seq=2, msg=m.Reserve(need={"vram": "16GiB", "runner": "sleap-nn train"})),
+    Frame(seq=2, ack=2, msg=m.Reserved(seconds=30.0, renewals=3)),
+    Frame(
+        seq=3,
+        ack=2,
+        msg=m.ReserveRefused(
+            code=ErrorCode.NEED_UNMET,
+            reasons=("vram=80GiB is asked for; the GPU here has 16384 MiB",),
+            state=WorkerState.AVAILABLE,
+        ),
+    ),
+    Frame(seq=3, msg=m.Release()),
+    Frame(seq=4, ack=3, msg=m.Released()),
+    Frame(
+        seq=5,
+        ack=3,
+        msg=m.ReservationOver(
+            code=ErrorCode.RESERVATION_EXPIRED, reason="no job of yours came in time"
+        ),
+    ),
+    Frame(seq=4, msg=m.Drain(reason="a new driver", deadline_s=600.0)),
+    Frame(seq=5, msg=m.Undrain()),
+    Frame(seq=6, ack=5, msg=m.DrainState(drained=True, state=WorkerState.DRAINING)),
     Frame(
         seq=3,
         ack=1,
@@ -155,7 +177,7 @@ FRAMES: tuple[Frame, ...] = (
         seq=12,
         msg=m.FileOffer(transfer=1, job=JOB, name="package.zip", size=4096, root=ROOT, chunk=65536),
     ),
-    Frame(seq=13, msg=m.FileNeed(transfer=1, ranges=((0, 1024), (2048, 4096)))),
+    Frame(seq=13, msg=m.FileNeed(transfer=1, ranges=((0, 1024), (2048, 4096)), chunk=32768)),
     Frame(seq=14, msg=m.FileStored(transfer=1, root=ROOT)),
     Frame(
         seq=15,

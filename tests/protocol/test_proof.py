@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fsm_worker.identity import Identity, KeyUnreadable, KnownClients, only, proved
+from fsm_worker.identity import Identity, KeyUnreadable, KnownClients, Only, proved
 from protocol.messages import Hello, Proof
 from protocol.proof import (
     SESSION_PREFIX,
@@ -148,6 +148,20 @@ def test_the_first_client_with_the_invitation_is_known_from_then_on(tmp_path: Pa
     assert KnownClients(path)(hello("bob"), Proof(signature=""), SIGNED) != ""
 
 
+def test_whoever_has_the_worker_s_line_or_its_own_key_is_an_operator(tmp_path: Path) -> None:
+    path = tmp_path / "clients.json"
+    path.write_text('{"carol": ["submit"]}', encoding="utf-8")
+    known = KnownClients(path, own="Kw")
+    known(hello("alice"), invited(known.secret), SIGNED)
+    both = ("submit", "operate")
+    assert [known.rights(key) for key in ("alice", "Kw", "carol", "bob", "")] == [
+        both, both, ("submit",), (), (),
+    ]  # fmt: skip
+    assert known(hello("Kw"), Proof(signature=""), SIGNED) == ""
+    assert KnownClients(path).rights("carol") == ("submit",)
+    assert KnownClients(path).rights("Kw") == ()
+
+
 def test_a_damaged_list_of_clients_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "clients.json"
     path.write_text("[", encoding="utf-8")
@@ -156,7 +170,7 @@ def test_a_damaged_list_of_clients_is_not_taken_for_an_empty_one(tmp_path: Path)
 
 
 def test_a_client_trusts_the_worker_of_its_session_string_only() -> None:
-    trust = only("Kw")
+    trust = Only("Kw")
     assert trust(WORKER, Proof(signature=""), SIGNED) == ""
     assert "another worker" in trust(hello("Kx"), Proof(signature=""), SIGNED)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec import structs
 
 from fsm_worker import effects as ef
 from fsm_worker import events as ev
@@ -40,7 +41,7 @@ def file_of(subject: str, job: str = JOB, data: bytes = DATA, **more) -> FileFac
 
 
 def need(facts: FileFacts, *ranges: tuple[int, int]) -> tuple[str, m.FileNeed]:
-    return facts.session, m.FileNeed(transfer=facts.transfer, ranges=ranges)
+    return facts.session, m.FileNeed(transfer=facts.transfer, ranges=ranges, chunk=facts.chunk)
 
 
 FIRST, SECOND = file_of("s-1/1"), file_of("s-2/7")
@@ -49,7 +50,7 @@ FIRST, SECOND = file_of("s-1/1"), file_of("s-2/7")
 class Rig:
     """One manager, and everybody that it tells something."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **more) -> None:
         self.emitted, self.sent, self.bulk, self.moved, self.tasks = [], [], [], [], []
         self.room, self.busy, self.gone = asyncio.Event(), asyncio.Event(), False
         self.room.set()
@@ -57,7 +58,7 @@ class Rig:
             root, emit=lambda *told: self.emitted.append(told),
             send=lambda *told: self.sent.append(told), send_bulk=self.send_bulk,
             spawn=self.spawn, cancel=self.cancel, watch=self.moved.append,
-            incoming_of=MachineName.JOB, outgoing_of=MachineName.RESULTS,
+            incoming_of=MachineName.JOB, outgoing_of=MachineName.RESULTS, **more,
         )  # fmt: skip
 
     async def send_bulk(self, _session: str, frame: bytes) -> None:
@@ -281,6 +282,26 @@ async def test_a_chunk_of_no_open_file_is_dropped_and_what_is_no_chunk_is_refuse
         rig.chunk(FIRST, 0, 4096)  # with its header it is over what was agreed
     rig.chunk(FIRST, 0, 4096 - HEADER_SIZE)
     assert rig.moved[-1].done == 4096 - HEADER_SIZE
+
+
+@pytest.mark.parametrize(("offered", "agreed"), [(65536, 8192), (4096, 4096)])
+async def test_the_smaller_of_both_sides_chunks_is_agreed(tmp_path, offered, agreed) -> None:
+    rig, facts = Rig(tmp_path, chunk=8192), file_of("s-1/1", chunk=offered)
+    rig.expect()
+    await rig.open(facts)
+    assert rig.sent == [need(file_of("s-1/1", chunk=agreed), (0, SIZE))]
+    with pytest.raises(ProtocolError, match=f"over the {agreed} agreed"):
+        rig.chunk(facts, 0, agreed)
+    rig.chunk(facts, 0, agreed - HEADER_SIZE)
+    assert rig.moved[-1].done == agreed - HEADER_SIZE
+    await rig.manager.close()
+
+
+async def test_a_later_request_may_ask_for_smaller_chunks(rig, results) -> None:
+    await rig.do(ef.SendRanges, results, (0, HALF))
+    rig.bulk.clear()
+    await rig.do(ef.SendRanges, structs.replace(results, chunk=5000), (0, HALF))
+    assert max(map(len, rig.bulk)) == 5000
 
 
 async def test_machines_hear_now_and_then_that_bytes_move(rig, monkeypatch) -> None:

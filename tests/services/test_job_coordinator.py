@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fsm_worker import effects as ef
-from fsm_worker.events import ProcessExited, Received
-from fsm_worker.facts import JobFacts
+from fsm_worker.events import Event, NeedChecked, ProcessExited, Received, Timer
+from fsm_worker.facts import JobFacts, WorkerFacts
 from fsm_worker.machines.engine import Instance
 from fsm_worker.machines.worlds import worker_world
 from fsm_worker.seams.channels import LinkGone
@@ -20,7 +20,7 @@ from fsm_worker.services.log_stream import LogFeed
 from protocol import messages as m
 from protocol.codec import Frame, encode
 from protocol.errors import ErrorCode
-from protocol.lifecycle import JobState, Outcome, ResultsState, SessionState
+from protocol.lifecycle import JobState, Outcome, ResultsState, SessionState, WorkerState
 from protocol.table import MachineName
 from tests.protocol.samples import PROBLEM, RESULTS, ROOT
 
@@ -36,6 +36,8 @@ class Desk:
         self.world = worker_world()
         self.sent: list[tuple[str, m.Message]] = []
         self.lane: asyncio.Queue[tuple[str, m.Message]] = asyncio.Queue()
+        self.emitted: list[tuple[MachineName, str, Event]] = []
+        self.peers: list[tuple[str, m.Message]] = []
         self.gone: set[str] = set()
         self.logs: dict[str, tuple[Path, LogFeed]] = {}
         self.tasks: dict[asyncio.Task[None], tuple[MachineName, str]] = {}
@@ -47,6 +49,10 @@ class Desk:
             cancel=self.cancel,
             log_of=self.logs.get,
             journal=folder / "steps.sqlite",
+            emit=lambda *said: self.emitted.append(said),
+            unmet=lambda need: tuple(f"{name} is not met" for name in need),
+            tell_peer=lambda *told: self.peers.append(told),
+            durations={Timer.LEASE: 12.0},
         )
 
     async def send_log(self, session: str, message: m.Message) -> None:
@@ -309,3 +315,54 @@ async def test_a_reader_that_has_gone_ends_its_stream_without_a_word(desk, has_l
     desk.follow()
     await desk.done()
     assert (desk.sent, desk.heard()) == ([], [])
+
+
+# --- reservations ---------------------------------------------------------------------------------
+
+
+def perform(desk: Desk, kind, event: Event, after: str = "reserved", **more: Any) -> None:
+    facts = more.pop("facts", WorkerFacts(holder="alice"))
+    effect = kind(subject="worker", event=event, facts=facts, row="W39", before="available",
+                  after=after, **more)  # fmt: skip
+    getattr(desk.coordinator, kind.method())(effect)
+
+
+async def test_what_is_needed_is_compared_for_each_asker(desk: Desk) -> None:
+    for session, need in (("s-1", {}), ("s-2", {"vram": "80GiB"})):
+        event = Received(message=m.Reserve(need=need), session=session, key="alice")
+        perform(desk, ef.CheckNeed, event, "available")
+    await desk.done()
+    assert {checked.session: checked.unmet for _, _, checked in desk.emitted} == {
+        "s-1": (),
+        "s-2": ("vram is not met",),
+    }
+    assert {where[:2] for where in desk.emitted} == {(MachineName.WORKER, "worker")}
+
+
+def test_the_asker_hears_how_long_the_slot_is_kept_or_all_that_stands_against_it(
+    desk: Desk,
+) -> None:
+    asked = NeedChecked(key="alice", session="s-1", unmet=())
+    perform(desk, ef.GrantReservation, asked, facts=WorkerFacts(holder="alice", renewals=1))
+    perform(desk, ef.RefuseReservation, asked, "busy", code=ErrorCode.WORKER_BUSY, sentence="later")
+    lacking = NeedChecked(key="alice", session="s-1", unmet=("no vram", "no runner"))
+    perform(desk, ef.RefuseReservation, lacking, "busy", code=ErrorCode.NEED_UNMET, sentence="")
+    busy = WorkerState.BUSY
+    assert desk.sent == [
+        ("s-1", m.Reserved(seconds=12.0, renewals=2)),
+        ("s-1", m.ReserveRefused(code=ErrorCode.WORKER_BUSY, reasons=("later",), state=busy)),
+        ("s-1", m.ReserveRefused(code=ErrorCode.NEED_UNMET,
+                                 reasons=("no vram", "no runner"), state=busy)),
+    ]  # fmt: skip
+
+
+def test_a_holder_hears_of_the_end_wherever_it_is(desk: Desk) -> None:
+    desk.session("s-1", "alice")
+    desk.session("s-2", "bob")
+    release = Received(message=m.Release(), session="s-1", key="alice")
+    perform(desk, ef.ConfirmRelease, release, "available")
+    perform(desk, ef.EndReservation, release, "available",
+            code=ErrorCode.RESERVATION_EXPIRED, sentence="too late")  # fmt: skip
+    over = m.ReservationOver(code=ErrorCode.RESERVATION_EXPIRED, reason="too late")
+    assert desk.sent == [("s-1", m.Released()), ("s-1", over)]
+    assert desk.peers == [("alice", over)]

@@ -446,6 +446,22 @@ async def test_a_stopped_supervisor_is_done_without(run):
     assert_nothing_left(stage)
 
 
+async def test_a_stopped_supervisor_is_done_without_however_slowly_its_tree_dies(run, monkeypatch):
+    wait_procs = psutil.wait_procs
+
+    def slowly(processes, timeout):
+        wait_procs(processes, timeout)
+        time.sleep(0.3)  # past the patience of half the grace
+
+    monkeypatch.setattr(psutil, "wait_procs", slowly)
+    stage = await run("defiant")
+    await stage.logged(b"READY")
+    os.kill(stage.process.supervisor_pid, signal.SIGSTOP)
+    async with asyncio.timeout(20):
+        assert await stage.process.kill_leftovers(grace=0.4) == ()
+    assert_nothing_left(stage)
+
+
 async def test_two_stages_do_not_see_each_other(run):
     one, two = await run("defiant"), await run("defiant")
     await one.logged(b"READY")

@@ -29,9 +29,11 @@ CAPABILITIES = samples.BY_TYPE[m.WorkerStatus].capabilities
 WORDS = {
     WorkerState.STARTING: "maintenance",
     WorkerState.AVAILABLE: "available",
+    WorkerState.RESERVED: "reserved",
     WorkerState.BUSY: "busy",
     WorkerState.CLEANING: "busy",
     WorkerState.DRAINING: "maintenance",
+    WorkerState.MAINTENANCE: "maintenance",
     WorkerState.DEGRADED: "maintenance",
     WorkerState.STOPPING: "maintenance",
     WorkerState.STOPPED: "maintenance",

@@ -10,7 +10,7 @@ from fsm_worker.signaling.discovery import check_filters, passes
 from fsm_worker.signaling.identities import Caller, Identities, Standing
 from fsm_worker.signaling.limits import AddressRates, Bucket, Limits
 from fsm_worker.signaling.rooms import Rooms
-from protocol.signaling import Filters, Metadata, PeerInfo, SignalingRefused
+from protocol.signaling import Filters, Metadata, PeerInfo, SignalingCode, SignalingRefused
 
 OWNER, ONE, ME = Caller("owner"), Caller("one"), Caller("me")
 
@@ -317,3 +317,49 @@ def test_addresses_have_a_rate_each_and_are_forgotten_oldest_first(clock: Clock)
     assert not rates.take("a")
     assert rates.take("b")
     assert len(rates) == 2
+
+
+# --- a restart of the server --------------------------------------------------------------------
+
+KEY = b"k" * 32
+
+
+def restarted(clock: Clock, key: bytes = KEY) -> Rooms:
+    return Rooms(Limits(rooms=3, peers_per_room=2), clock, wall=lambda: 5.0, key=key)
+
+
+def test_a_room_s_token_opens_it_again_after_a_restart_under_the_same_key(clock: Clock) -> None:
+    room = restarted(clock).create(OWNER)
+    again = restarted(clock)
+    registration, _ = again.enter(room.room_id, "worker", token=room.token, caller=OWNER)
+    assert again.token_for(registration) == room.token
+    again.enter(room.room_id, "client", token=room.token)
+    assert again.room_count == 1
+
+
+def test_after_a_restart_nothing_else_opens_a_room(clock: Clock) -> None:
+    account = Caller("lab", Standing.ACCOUNT)
+    owned = restarted(clock).create(account)
+    again = restarted(clock)
+    for token, caller in ((None, account), ("", account), (owned.token + "x", None)):
+        with pytest.raises(SignalingRefused) as refusal:
+            again.enter(owned.room_id, "p", token=token, caller=caller)
+        assert refusal.value.code is SignalingCode.ROOM_NOT_FOUND
+    again.enter(owned.room_id, "p", token=owned.token)
+    with pytest.raises(SignalingRefused) as refusal:  # whose it was is forgotten, not given away
+        again.enter(owned.room_id, "q", caller=Caller("other", Standing.ACCOUNT))
+    assert refusal.value.code is SignalingCode.WRONG_TOKEN
+    with pytest.raises(SignalingRefused):
+        restarted(clock, key=b"x" * 32).enter(owned.room_id, "p", token=owned.token)
+
+
+def test_a_removed_room_stays_removed_and_an_old_one_is_not_brought_back(clock: Clock) -> None:
+    rooms = restarted(clock)
+    room = rooms.create(OWNER)
+    rooms.delete(room.room_id, OWNER)
+    with pytest.raises(SignalingRefused):
+        rooms.enter(room.room_id, "p", token=room.token)
+    again = restarted(clock)
+    clock.now += Limits().empty_room_s
+    with pytest.raises(SignalingRefused):
+        again.enter(room.room_id, "p", token=room.token)

@@ -2,9 +2,7 @@
 
 import asyncio
 import math
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import psutil
@@ -17,29 +15,12 @@ from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import JobState, Outcome, WorkerState
 from tests.e2e.lab import job_id, open_lab, until_final
 from tests.e2e.test_endings import ours_alive
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "sleap"
-SLEAP_NN = os.environ.get("FSM_WORKER_TEST_SLEAP_NN", "")
+from tests.sleap.conftest import EXAMPLE, SLEAP_NN
 
 pytestmark = [
     pytest.mark.sleap,
     pytest.mark.skipif(not SLEAP_NN, reason="needs sleap-nn: run `make test-sleap`"),
 ]
-
-
-@pytest.fixture(scope="session")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A labelled dataset, made once."""
-    path = tmp_path_factory.mktemp("data") / "labels.pkg.slp"
-    python = Path(SLEAP_NN).parent / "python"
-    subprocess.run([python, EXAMPLE / "make_data.py", path], check=True)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training keeps its pace on a busy machine; the job inherits the worker's environment."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def make_package(folder: Path, labels: Path, *overrides: str) -> PackedArchive:

@@ -1,0 +1,63 @@
+"""Rows of the worker's table: an operator wants no further job to start, and takes that back.
+
+Laws:
+
+- A drain never kills: the running job finishes, or, after the time that the operator gave it, is
+  stopped and keeps its model.
+- What waits goes on waiting; `undrain` looks at the machine again before anything starts.
+- A worker that leaves can't be called back: whoever ended it may start another.
+"""
+
+from fsm_worker.effects import (
+    ConfirmDrain,
+    EndReservation,
+    ProbeHost,
+    PublishStatus,
+    ReplyError,
+    arm,
+    do,
+)
+from fsm_worker.events import CleanSucceeded, ProbeSucceeded, Timer
+from fsm_worker.machines.engine import Guard, Row, put, take
+from protocol.errors import ErrorCode
+from protocol.lifecycle import WorkerState
+from protocol.messages import Drain, Undrain
+
+S, E = WorkerState, ErrorCode
+
+leaving = Guard("leaving", lambda facts, _event: facts.leaving)
+drained = Guard("drained", lambda facts, _event: facts.drained)
+
+_drain = (put("drained", True), take("reason"))
+_undrain = (put("drained", False), put("reason", ""))
+_WAIT = (take("grace_s", "deadline_s"), put("overdue", False))
+_SAY = (ConfirmDrain, PublishStatus)
+
+ROWS = (
+    Row("W54", (S.AVAILABLE, S.DEGRADED), Drain, (), S.MAINTENANCE, _drain, _SAY),
+    Row("W55", (S.RESERVED,), Drain, (), S.MAINTENANCE, _drain,
+        (do(EndReservation, code=E.WORKER_DRAINED, sentence="the worker takes a break"), *_SAY)),
+    Row("W56", (S.BUSY,), Drain, (), S.DRAINING, (*_drain, *_WAIT), (*_SAY, arm(Timer.DRAIN))),
+    Row("W57", (S.DRAINING,), Drain, (), S.DRAINING, (*_drain, *_WAIT),
+        (*_SAY, arm(Timer.DRAIN))),
+    Row("W58", (S.STARTING, S.CLEANING, S.MAINTENANCE), Drain, (), None, _drain, _SAY),
+    Row("W59", (S.DRAINING,), Timer.DRAIN, (), None, (put("overdue", True),)),
+    Row("W60", (S.CLEANING,), CleanSucceeded, (~leaving, drained), S.MAINTENANCE,
+        (put("slot", ""),), (PublishStatus,)),
+    Row("W61", (S.STARTING,), ProbeSucceeded, (drained,), S.MAINTENANCE, (), (PublishStatus,)),
+    Row("W62", (S.DEGRADED,), ProbeSucceeded, (drained,), S.MAINTENANCE, (), (PublishStatus,)),
+    # taken back
+    Row("W63", (S.MAINTENANCE,), Undrain, (), S.STARTING, _undrain,
+        (*_SAY, ProbeHost, arm(Timer.PROBE))),
+    Row("W64", (S.DRAINING,), Undrain, (~leaving,), S.BUSY, _undrain, _SAY),
+    Row("W65", (S.STARTING, S.CLEANING, S.DEGRADED), Undrain, (), None,
+        (put("drained", False),), _SAY),
+    Row("W66", (S.AVAILABLE, S.RESERVED, S.BUSY), Undrain, (), None, (), (ConfirmDrain,)),
+    # it leaves
+    Row("W67", (S.DRAINING,), Undrain, (leaving,), None, (),
+        (do(ReplyError, code=E.WORKER_LEAVING,
+            sentence="the worker leaves when its job has ended: start another"),)),
+    Row("W68", (S.STOPPING,), Undrain, (), None, (),
+        (do(ReplyError, code=E.WORKER_LEAVING, sentence="the worker leaves: start another"),)),
+    Row("W69", (S.STOPPING,), Drain, (), None, (), (ConfirmDrain,)),
+)  # fmt: skip

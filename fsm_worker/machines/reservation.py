@@ -1,0 +1,96 @@
+"""Rows of the worker's table: the free slot is kept for somebody, for a while.
+
+Laws:
+
+- A reservation has one holder and an end. A forgotten one blocks nobody: its timer gives the slot
+  back.
+- While it lasts, only a job of the holder gets the slot; that job ends the reservation.
+- It lasts as long as a job of the holder is on its way in, and that job's own timers bound that.
+- Whoever is refused hears everything that stands against it.
+"""
+
+from fsm_worker.effects import (
+    CheckNeed,
+    ConfirmRelease,
+    EndReservation,
+    GrantReservation,
+    PublishStatus,
+    RefuseReservation,
+    ReplyError,
+    arm,
+    do,
+)
+from fsm_worker.events import (
+    JournalFailed,
+    NeedChecked,
+    ReservationClaimed,
+    ReservationUnclaimed,
+    SlotRequested,
+    TerminateRequested,
+    Timer,
+)
+from fsm_worker.machines.engine import Guard, Ignored, Row, fold, put, take
+from protocol.errors import ErrorCode
+from protocol.lifecycle import WorkerState
+from protocol.messages import Release, Reserve
+
+S, E = WorkerState, ErrorCode
+
+#: How often a reservation can be renewed.
+RENEWALS = 3
+
+fits = Guard("fits", lambda _facts, event: not event.unmet)
+holder = Guard("holder", lambda facts, event: event.key == facts.holder)
+holders_job = Guard("holders_job", lambda facts, event: event.owner == facts.holder)
+renewable = Guard("renewable", lambda facts, _event: facts.renewals < RENEWALS)
+claimed = Guard("claimed", lambda facts, _event: facts.claimed)
+
+_TAKEN = (S.STARTING, S.BUSY, S.CLEANING, S.DRAINING, S.MAINTENANCE, S.DEGRADED, S.STOPPING)
+_HERE = (S.AVAILABLE, S.RESERVED, *_TAKEN)
+_LEAVING = do(EndReservation, code=E.WORKER_LEAVING, sentence="the worker leaves")
+
+ROWS = (
+    # what is needed is looked at in every state: what never fits is said at once
+    Row("W37", _HERE, Reserve, (), None, (), (CheckNeed,)),
+    Row("W38", _HERE, NeedChecked, (~fits,), None, (),
+        (do(RefuseReservation, code=E.NEED_UNMET, sentence="this worker can't do it"),)),
+    Row("W39", (S.AVAILABLE,), NeedChecked, (fits,), S.RESERVED,
+        (take("holder", "key"), put("renewals", 0), put("claimed", False)),
+        (GrantReservation, PublishStatus, arm(Timer.LEASE))),
+    Row("W40", (S.RESERVED,), NeedChecked, (fits, holder, renewable), S.RESERVED,
+        (fold("renewals", "renewals += 1", lambda facts, _event: facts.renewals + 1),),
+        (GrantReservation, arm(Timer.LEASE))),
+    Row("W41", (S.RESERVED,), NeedChecked, (fits, holder, ~renewable), None, (),
+        (do(RefuseReservation, code=E.IN_PROGRESS,
+            sentence="it was renewed as often as it may be: submit a job now"),)),
+    Row("W42", (S.RESERVED,), NeedChecked, (fits, ~holder), None, (),
+        (do(RefuseReservation, code=E.WORKER_BUSY,
+            sentence="it is reserved for somebody else: ask again soon"),)),
+    Row("W43", _TAKEN, NeedChecked, (fits,), None, (),
+        (do(RefuseReservation, code=E.WORKER_BUSY,
+            sentence="its slot is not free now: submit to wait in its queue, or ask again"),)),
+    # it ends
+    Row("W44", (S.RESERVED,), SlotRequested, (holders_job,), S.BUSY,
+        (take("slot", "job"),), (PublishStatus,)),
+    Row("W45", (S.RESERVED,), Release, (holder,), S.AVAILABLE, (),
+        (ConfirmRelease, PublishStatus)),
+    Row("W46", (S.RESERVED,), Timer.LEASE, (~claimed,), S.AVAILABLE, (),
+        (do(EndReservation, code=E.RESERVATION_EXPIRED,
+            sentence="no job of yours came in time: reserve again"), PublishStatus)),
+    Row("W47", (S.RESERVED,), Timer.LEASE, (claimed,), S.RESERVED, (), (arm(Timer.LEASE),)),
+    Row("W48", (S.RESERVED,), ReservationClaimed, (), None, (put("claimed", True),)),
+    Row("W49", (S.RESERVED,), ReservationUnclaimed, (), None, (put("claimed", False),)),
+    Row("W50", (S.RESERVED,), TerminateRequested, (), S.STOPPING, (),
+        (_LEAVING, PublishStatus, arm(Timer.LINGER))),
+    Row("W51", (S.RESERVED,), JournalFailed, (), S.STOPPING, (take("reason"),),
+        (_LEAVING, PublishStatus, arm(Timer.LINGER))),
+    # nothing to give back
+    Row("W52", (S.RESERVED,), Release, (~holder,), None, (),
+        (do(ReplyError, code=E.NOT_HOLDER, sentence="the reservation is somebody else's"),)),
+    Row("W53", (S.AVAILABLE, *_TAKEN), Release, (), None, (),
+        (do(ReplyError, code=E.NOT_HOLDER, sentence="you have no reservation: it is over"),)),
+)  # fmt: skip
+
+IGNORED = (
+    Ignored((S.STOPPED,), (NeedChecked,), "nobody can hear the answer"),
+)  # fmt: skip

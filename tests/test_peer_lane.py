@@ -1,0 +1,204 @@
+"""Clients of sleap-rtc that negotiate through the signaling server, at a worker's real machines."""
+
+from typing import Any
+
+import pytest
+
+from fsm_worker import effects as f
+from fsm_worker import events as e
+from fsm_worker.events import Timer
+from fsm_worker.machines.world import THE_WORKER
+from fsm_worker.seams.peer_lane import MOST_PEERS, PeerLane
+from protocol import messages as m
+from protocol.errors import ErrorCode
+from protocol.lifecycle import JobState, Outcome, ResultsState, WorkerState
+from protocol.signaling import PeerMessage
+from protocol.sleap_rtc.peer import PEER_WORDS, read_peer
+from protocol.table import Direction, MachineName
+from tests.machines.puppet import Puppet, submission
+from tests.protocol.samples import ROOT
+
+M, W, J = MachineName, WorkerState, JobState
+KEY = "sleap-rtc:p-1"
+JOB = "job-aaaaaaaa"
+#: As `RTCClient.submit_training_job` of sleap-rtc 0.0.7 writes it.
+REQUEST: dict[str, Any] = {
+    "app_message_type": "job_request",
+    "job_id": "7f2c",
+    "job_type": "training",
+    "dataset_info": {"format": "slp", "path": "/data/flies.slp", "estimated_size_mb": 12.5},
+    "config": {"model_type": "centroid", "epochs": 10},
+    "requirements": {},
+}
+ASSIGNMENT = {"app_message_type": "job_assignment", "job_id": "7f2c", "initiate_connection": True}
+CANCEL = {"app_message_type": "job_cancel", "job_id": "7f2c", "reason": "user"}
+
+
+class Place:
+    """A worker, its lane, and what its peers were told."""
+
+    def __init__(self, *, allowed: bool = True) -> None:
+        self.p = Puppet(meets=("runner",))
+        self.p.start()
+        self.sent: list[tuple[str, m.Message]] = []
+        self.signals: list[PeerMessage] = []
+        self.lane = PeerLane(
+            self.p.world,
+            emit=self.p.feed,
+            send=lambda *sent: self.sent.append(sent),
+            signal=self.signals.append,
+            allowed=allowed,
+        )
+        self.lane.name = "w-1"
+        self.p.elsewhere = self.lane.tell
+
+    def hears(self, payload: dict[str, Any], peer: str = "p-1") -> list[dict[str, Any]]:
+        """What peers are told because of it."""
+        message = PeerMessage(from_peer_id=peer, to_peer_id="w-1", payload=payload)
+        self.lane.hear(message)
+        return self.told()
+
+    def told(self) -> list[dict[str, Any]]:
+        said, self.signals[:] = list(self.signals), []
+        assert all(one.from_peer_id == "w-1" for one in said)
+        return [{"to": one.to_peer_id, **one.payload} for one in said]
+
+    def arrives(self) -> None:
+        """The peer connects, and its guest hands the job in."""
+        link = self.p.visit()
+        assert self.p.facts(M.LINK, link).key == KEY
+        self.p.feed(
+            M.JOB, JOB, e.Received(message=submission(JOB), session=f"guest-{link}", key=KEY)
+        )
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+ACCEPTED = {"app_message_type": "job_response", "job_id": "7f2c", "accepted": True,
+            "estimated_start_time_sec": 0, "to": "p-1"}  # fmt: skip
+
+
+def test_a_request_that_fits_keeps_the_slot_and_the_answer_is_what_its_client_reads(
+    place: Place,
+) -> None:
+    assert place.hears(REQUEST) == [ACCEPTED]
+    assert (place.p.status, place.p.facts(M.WORKER, THE_WORKER).holder) == (W.RESERVED, KEY)
+    [status] = place.hears(ASSIGNMENT)
+    assert (status["app_message_type"], status["status"]) == ("job_status", "reserved")
+    assert place.p.facts(M.WORKER, THE_WORKER).renewals == 1
+
+
+def test_what_does_not_fit_is_incompatible_and_a_slot_that_is_taken_is_busy(place: Place) -> None:
+    [told] = place.hears({**REQUEST, "requirements": {"min_gpu_memory_mb": 80000}})
+    assert (told["accepted"], told["reason"]) == (False, "incompatible")
+    assert place.p.status is W.AVAILABLE
+    place.hears(REQUEST)
+    [told] = place.hears({**REQUEST, "job_id": "other"}, "p-2")
+    assert (told["to"], told["accepted"], told["reason"]) == ("p-2", False, "busy")
+
+
+def test_a_client_that_vanishes_blocks_nobody(place: Place) -> None:
+    place.hears(REQUEST)
+    place.p.expire(Timer.LEASE, THE_WORKER)
+    [told] = place.told()
+    assert told["app_message_type"] == "job_failed"
+    assert told["error"]["code"] == "RESERVATION_EXPIRED"
+    assert told["error"]["recoverable"] is True
+    assert place.p.status is W.AVAILABLE
+
+
+def test_a_cancel_before_the_job_gives_the_slot_back(place: Place) -> None:
+    place.hears(REQUEST)
+    [told] = place.hears(CANCEL)
+    assert (told["app_message_type"], told["cleanup_complete"]) == ("job_cancelled", True)
+    assert place.p.status is W.AVAILABLE
+    [told] = place.hears(CANCEL)
+    assert (told["status"], told["cleanup_complete"]) == ("not_holder", False)
+
+
+def test_a_cancel_of_a_running_job_is_confirmed_when_nothing_of_it_runs(place: Place) -> None:
+    place.hears(REQUEST)
+    place.arrives()
+    place.p.feed(M.JOB, JOB, e.InputStored(name="package.zip"))
+    place.p.answer(f.ValidatePackage, e.ValidationPassed(stages=1), JOB)
+    place.p.answer(f.PrepareRun, e.Prepared(gpu_free=True), JOB)
+    statuses = [told["status"] for told in place.told()]
+    assert statuses[-1] == "running"
+    told = place.hears(CANCEL)
+    assert place.p.state(M.JOB, JOB) is J.CANCELLING
+    assert "job_cancelled" not in {word["app_message_type"] for word in told}
+    place.p.exit(JOB, ok=False)
+    *_, last = place.told()
+    assert last == {"to": "p-1", "app_message_type": "job_cancelled", "job_id": "7f2c",
+                    "status": "cancelled", "cleanup_complete": True}  # fmt: skip
+    assert place.p.facts(M.JOB, JOB).outcome is Outcome.CANCELLED
+
+
+def test_the_end_of_the_job_is_told_once_and_another_job_is_not_taken_for_it(place: Place) -> None:
+    assert place.hears(REQUEST) == [ACCEPTED]
+    results = m.ResultsInfo(state=ResultsState.HELD, size=1, root=ROOT, files=2)
+
+    def change(job: str, state: JobState, outcome: Outcome = Outcome.NONE) -> m.JobStateChanged:
+        return m.JobStateChanged(job=job, before=J.RUNNING, state=state, row="J1", event="",
+                                 outcome=outcome, results=results)  # fmt: skip
+
+    place.lane.tell(KEY, change(JOB, J.RUNNING))
+    place.lane.tell(KEY, change("job-bbbbbbbb", J.DONE, Outcome.FAILED))
+    place.lane.tell(KEY, change(JOB, J.DONE, Outcome.SUCCEEDED))
+    place.lane.tell(KEY, change(JOB, J.DONE, Outcome.SUCCEEDED))
+    words = [told["app_message_type"] for told in place.told()]
+    assert words == ["job_status", "job_complete"]
+
+
+def test_where_clients_of_sleap_rtc_may_not_come_in_they_get_no_promise() -> None:
+    place = Place(allowed=False)
+    [told] = place.hears(REQUEST)
+    assert (told["accepted"], place.p.status) == (False, W.AVAILABLE)
+    assert "allow_sleap_rtc" in told["message"]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {}, {"app_message_type": 7}, {"app_message_type": "job_response", "job_id": "x"},
+        {"app_message_type": "job_request"}, {"app_message_type": "job_request", "job_id": ""},
+        {**REQUEST, "job_id": "x" * 129}, {**REQUEST, "requirements": []},
+        {"app_message_type": "fs_list_req", "path": "/"},
+    ],
+)  # fmt: skip
+def test_what_is_no_word_of_a_client_changes_nothing(place: Place, payload: dict[str, Any]) -> None:
+    assert place.hears(payload) == []
+    assert place.p.status is W.AVAILABLE
+
+
+def test_what_a_peer_says_of_somebody_else_s_job_is_not_taken(place: Place) -> None:
+    place.hears(REQUEST)
+    [told] = place.hears(CANCEL, "p-2")
+    assert (told["to"], told["status"]) == ("p-2", "unknown_job")
+    [told] = place.hears(ASSIGNMENT, "p-2")
+    assert told["error"]["code"] == "UNKNOWN_JOB"
+    assert place.p.facts(M.WORKER, THE_WORKER).holder == KEY
+
+
+def test_the_lane_remembers_so_many_peers_and_no_more(place: Place) -> None:
+    for number in range(MOST_PEERS + 5):
+        place.hears(REQUEST, f"p-{number}")
+    [told] = place.hears(CANCEL, "p-0")
+    assert told["status"] == "unknown_job"
+    assert len(place.lane._talks) == MOST_PEERS
+
+
+def test_what_is_for_a_session_goes_there(place: Place) -> None:
+    place.lane.send("s-1", m.Released())
+    assert (place.sent, place.told()) == ([("s-1", m.Released())], [])
+
+
+def test_every_word_of_a_client_is_read(place: Place) -> None:
+    read = {type(read_peer(payload)) for payload in (REQUEST, ASSIGNMENT, CANCEL)}
+    assert read == {row.word for row in PEER_WORDS if row.direction is Direction.TO_WORKER}
+    with pytest.raises(Exception, match="no client"):
+        read_peer({"app_message_type": "job_complete", "job_id": "x"})
+    assert ErrorCode.UNKNOWN_TYPE == "unknown_type"
