@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def test_every_command_explains_itself_with_an_example_that_parses(
     said = capsys.readouterr().out
     example = said.rpartition("example:\n")[2].strip()
     assert example.startswith(f"{PROG} {command}")
-    options = build_parser().parse_args(example.removeprefix(PROG).split())
+    options = build_parser().parse_args(shlex.split(example.removeprefix(PROG)))
     assert options.command == command
     assert "--json" in said
 
