@@ -628,6 +628,44 @@ class TellReason(Effect, frozen=True, kw_only=True):
     owner = Owner.GUESTS
 
 
+class CheckInput(Effect, frozen=True, kw_only=True):
+    """Look for a package in the shared storage."""
+
+    owner = Owner.GUESTS
+
+
+class CheckOutput(Effect, frozen=True, kw_only=True):
+    """Look whether results can go into a folder of the shared storage."""
+
+    owner = Owner.GUESTS
+
+
+class AcceptPath(Effect, frozen=True, kw_only=True):
+    """Tell the client that its path is good."""
+
+    owner = Owner.GUESTS
+    side: str  # "input" or "output"
+
+
+class RefusePath(Effect, frozen=True, kw_only=True):
+    """Tell the client that its path is refused, in the event's words."""
+
+    owner = Owner.GUESTS
+
+
+class RefuseShared(Effect, frozen=True, kw_only=True):
+    """Tell the client that a job in the shared storage is not taken now."""
+
+    owner = Owner.GUESTS
+    sentence: str
+
+
+class SubmitShared(Effect, frozen=True, kw_only=True):
+    """Submit the job in the shared storage as a native client does, and ask for its log."""
+
+    owner = Owner.GUESTS
+
+
 class RefuseFlow(Effect, frozen=True, kw_only=True):
     """Answer a flow that is not performed, in the client's words."""
 

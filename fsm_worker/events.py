@@ -357,9 +357,10 @@ class ProcessExited(Event, frozen=True, kw_only=True):
 
 
 class Collected(Event, frozen=True, kw_only=True):
-    """Outputs are packed and hashed."""
+    """Outputs are packed and hashed, or lie in the shared storage."""
 
     results: ResultsInfo
+    problems: tuple[Problem, ...] = ()  # why they are not where they were wanted
 
 
 class CollectFailed(Event, frozen=True, kw_only=True):
@@ -573,6 +574,52 @@ class StopAsked(Event, frozen=True, kw_only=True):
 
 class CancelAsked(Event, frozen=True, kw_only=True):
     """The client wants its job thrown away."""
+
+
+class SharedJobNamed(Event, frozen=True, kw_only=True):
+    """The client named a job in the shared storage; its paths come next."""
+
+    label: str  # the client's own name of it
+
+
+class InputNamed(Event, frozen=True, kw_only=True):
+    """The client said where in the shared storage its package lies."""
+
+    path: str
+
+
+class OutputNamed(Event, frozen=True, kw_only=True):
+    """The client said which folder of the shared storage will hold the results."""
+
+    path: str
+
+
+class InputChecked(Event, frozen=True, kw_only=True):
+    """The package was looked for."""
+
+    path: str
+    kind: str = "train"  # which script it holds; "train" or "track"
+    stages: tuple[str, ...] = ()  # names of the script's commands, for people
+    reason: str = ""  # why the path is refused; empty: it is good
+
+
+class OutputChecked(Event, frozen=True, kw_only=True):
+    """The folder for results was looked at."""
+
+    path: str
+    reason: str = ""  # why the path is refused; empty: it is good
+
+
+class PathRefused(Event, frozen=True, kw_only=True):
+    """A path in the shared storage can't even be read."""
+
+    reason: str
+
+
+class SharedJobAsked(Event, frozen=True, kw_only=True):
+    """The client wants the job in the shared storage to run."""
+
+    job: str  # a fresh id
 
 
 class FlowAsked(Event, frozen=True, kw_only=True):

@@ -84,6 +84,7 @@ class JobFacts(Struct, frozen=True, kw_only=True):
     wall_s: float = 0.0  # 0 means no limit
     queue_s: float = 0.0  # 0 means the default
     forgotten: bool = False  # there are too many ended jobs to keep this one
+    shared: bool = False  # its package lies in the shared storage
 
 
 class ResultsFacts(Struct, frozen=True, kw_only=True):
@@ -92,6 +93,7 @@ class ResultsFacts(Struct, frozen=True, kw_only=True):
     owner: str = ""
     size: int = 0
     root: str = ""
+    folder: str = ""  # in the shared storage
     session: str = ""  # being delivered to
 
 
@@ -130,6 +132,10 @@ class GuestFacts(Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
     results: ResultsInfo = ResultsInfo()
     transfer: int = 0  # of the results
+    label: str = ""  # the client's own name of a job in the shared storage
+    input: str = ""  # that job's package, once its path was checked
+    output: str = ""  # that job's folder for results, once its path was checked
+    shared: bool = False  # the job is one in the shared storage
 
 
 class SignallingFacts(Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ class WorkerSettings:
         sleap_nn: the `sleap-nn` program; None takes the one on the PATH, if there is one.
         runners: the operator's own, by the words that ask for them; beside the built-in ones.
         declared: what the operator says of the machine; it stands over what the driver says.
+        shared_storage: root of a storage that clients see, too; they may name paths in it.
         timers: seconds by timer, instead of the defaults.
         allow_sleap_rtc: clients of sleap-rtc may come in. They have no key: whoever is in the room
             may run the packages that this worker runs, unless there is a secret.
@@ -40,6 +41,7 @@ class WorkerSettings:
     sleap_nn: Path | None = None
     runners: Mapping[tuple[str, ...], Runner] = field(default_factory=dict)
     declared: Declared = field(default_factory=Declared)
+    shared_storage: Path | None = None
     timers: Mapping[Timer, float] = field(default_factory=dict)
     allow_sleap_rtc: bool = False
     sleap_rtc_secret: str = field(default="", repr=False)

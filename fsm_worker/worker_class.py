@@ -47,7 +47,8 @@ from fsm_worker.services.job_executor import JobExecutor
 from fsm_worker.services.launcher import LocalLauncher
 from fsm_worker.services.progress_reporter import ProgressReporter
 from fsm_worker.services.runners import builtin_runners
-from fsm_worker.services.spool import Spools
+from fsm_worker.services.shared_storage import SharedStorage
+from fsm_worker.services.spool import SharedPackages, Spools
 from fsm_worker.services.state_manager import StateManager
 from fsm_worker.settings import WorkerSettings
 from protocol.messages import Progress, Telemetry
@@ -62,7 +63,7 @@ class RTCWorkerClient:
         chunk_size: bytes of one bulk chunk, header included; kept for callers of sleap-rtc, the
             native dialect negotiates it.
         gpu_id: index of the GPU to use.
-        shared_storage_root: kept for callers of sleap-rtc.
+        shared_storage_root: root of a storage that clients see, too; None takes the settings'.
         settings: everything else.
     """
 
@@ -90,13 +91,14 @@ class RTCWorkerClient:
             overrides=self.settings.timers,
             watch=self._answer_refusals,
         )
+        shared = SharedStorage(shared_storage_root or self.settings.shared_storage)
         runners = {**builtin_runners(self.settings.sleap_nn), **self.settings.runners}
         emit = self.runtime.post
         self.signaling = SignalingLink(
             "", emit=emit, on_message=lambda word: take_word(self.runtime, self.peers, word)
         )
         self.guests = Guests(
-            self.runtime, Spools(state / "guests"), self._take_chunk,
+            self.runtime, Spools(state / "guests"), self._take_chunk, SharedPackages(shared),
             allowed=self.settings.allow_sleap_rtc, secret=self.settings.sleap_rtc_secret,
         )  # fmt: skip
         self.links = PeerLinks(
@@ -106,14 +108,14 @@ class RTCWorkerClient:
         self.sessions = Sessions(self.world, emit, self.links.write, name=self.settings.name)
         self.links.sessions, self.handshake = self.sessions, self.links.handshake
         self.capabilities = WorkerCapabilities(
-            gpu_id, emit=emit, disk=state, declared=self.settings.declared,
+            gpu_id, emit=emit, disk=state, declared=self.settings.declared, shared=shared,
             runners=tuple(sorted({runner.name for runner in runners.values()})),
         )  # fmt: skip
         self.progress_reporter = ProgressReporter(emit=emit, deliver=self._tell_owner)
         self.file_manager = FileManager(
             state / "jobs", emit=emit, send=self.sessions.send, send_bulk=self.links.send_bulk,
             spawn=self.runtime.spawn, cancel=self.runtime.cancel,
-            incoming_of=MachineName.JOB, outgoing_of=MachineName.RESULTS,
+            incoming_of=MachineName.JOB, outgoing_of=MachineName.RESULTS, shared=shared,
         )  # fmt: skip
         self.job_executor = JobExecutor(
             capabilities=self.capabilities,

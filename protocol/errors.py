@@ -57,6 +57,7 @@ class ErrorCode(StrEnum):
     RESULTS_NOT_READY = "results_not_ready"
     RESULTS_EXPIRED = "results_expired"
     RESULTS_PARTIAL = "results_partial"
+    RESULTS_SHARED = "results_shared"  # they lie in the shared storage: look there
     ABORTED = "aborted"
 
 

@@ -71,6 +71,7 @@ class ResultsState(StrEnum):
     HELD = "held"
     DELIVERING = "delivering"
     DELIVERED = "delivered"
+    SHARED = "shared"  # they lie in the shared storage, and nothing is kept here
     EXPIRED = "expired"
 
 

@@ -25,6 +25,7 @@ Size = Annotated[int, Meta(ge=0, le=2**53)]  # bytes
 ChunkSize = Annotated[int, Meta(ge=4096, le=256 * 1024)]  # bytes, header included
 FileName = Annotated[str, Meta(min_length=1, max_length=200)]
 ShortText = Annotated[str, Meta(max_length=512)]
+SharedPath = Annotated[str, Meta(max_length=1024)]  # under the shared root; `/` between its parts
 
 
 class Message(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -138,6 +139,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     gpu: str = ""  # UUID of the GPU that jobs get; empty without one
     declared: tuple[str, ...] = ()  # fields that the operator set by hand, over what was measured
     tags: tuple[str, ...] = ()  # the operator's own words
+    shared_storage: bool = False  # jobs may name paths in a storage that clients see, too
 
 
 class WorkerGet(Message, frozen=True, kw_only=True, tag="worker_get"):
@@ -224,8 +226,10 @@ class InputFile(Struct, frozen=True, kw_only=True):
 class JobSpec(Struct, frozen=True, kw_only=True):
     """What to run."""
 
-    kind: str = "package"  # a zip archive that holds a script of known commands
+    kind: str = "package"  # a zip archive that holds a script of known commands; or "shared"
     name: ShortText = ""  # for people
+    input: SharedPath = ""  # of "shared": where the package lies, a zip archive or a folder
+    output: SharedPath = ""  # of "shared": the folder that will hold the results
 
 
 class JobPolicy(Struct, frozen=True, kw_only=True):
@@ -244,7 +248,7 @@ class Submit(Message, frozen=True, kw_only=True, tag="submit"):
 
     job: JobId  # chosen by the client: 8 to 64 characters of a-z, 0-9 and "-"
     spec: JobSpec
-    inputs: Annotated[tuple[InputFile, ...], Meta(min_length=1, max_length=64)]
+    inputs: Annotated[tuple[InputFile, ...], Meta(max_length=64)] = ()
     policy: JobPolicy = JobPolicy()
 
 
@@ -257,12 +261,14 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 class ResultsInfo(Struct, frozen=True, kw_only=True):
-    """The packed outputs of a job."""
+    """The outputs of a job: packed into an archive, or put into the shared storage."""
 
     state: ResultsState = ResultsState.NONE
-    size: int = 0  # bytes
-    root: str = ""  # SHA-256 of the archive, hexadecimal
+    size: int = 0  # bytes of the archive, or of all files in the folder
+    root: str = ""  # SHA-256 of the archive, hexadecimal; empty without one
     files: int = 0
+    folder: str = ""  # in the shared storage, relative to its root; empty for an archive
+    manifest: str = ""  # SHA-256 of the folder's manifest.json, hexadecimal
 
 
 class JobSnapshot(Message, frozen=True, kw_only=True, tag="job_snapshot"):

@@ -61,6 +61,7 @@ FOR_CLIENTS = {
     "manifest",
     "member_names",
     "packing",
+    "shared_storage",
     "transfer",
 }
 

@@ -234,6 +234,20 @@ def test_the_constructor_takes_both_signatures(settings: WorkerSettings) -> None
         assert newer.shared_storage_root is None
 
 
+def test_the_shared_storage_is_the_argument_s_or_the_environment_s(
+    settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def root(worker: RTCWorkerClient) -> Path | None:
+        return worker.file_manager.shared.root
+
+    monkeypatch.delenv("SHARED_STORAGE_ROOT", raising=False)
+    assert root(RTCWorkerClient(settings=settings)) is None
+    assert root(RTCWorkerClient(shared_storage_root=tmp_path, settings=settings)) == tmp_path
+    monkeypatch.setenv("SHARED_STORAGE_ROOT", str(tmp_path / "lab"))
+    assert root(RTCWorkerClient(settings=settings)) == tmp_path / "lab"
+    assert root(RTCWorkerClient(shared_storage_root=tmp_path, settings=settings)) == tmp_path
+
+
 def test_a_worker_for_each_gpu_has_a_state_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -629,9 +643,13 @@ async def test_every_word_of_0_0_7_has_an_effect_or_a_reason_in_the_log(tmp_path
     assert code == 0, program.errors
     (worker,) = found
     assert worker["metadata"]["properties"]["worker_name"] == "the lab's third"
-    for word in ("shared_storage_root", "mounts", "working_dir", "api_key", "room_secret"):
+    for word in ("mounts", "working_dir", "api_key"):
         assert program.errors.count(f"{word} has no effect: ") == 1, program.errors
-    for word in ("name", "max_reconnect_time", "chunk_size", "gpu_id"):
+    assert "sleap-rtc" in worker["metadata"]["tags"], "sleap-rtc's clients find it"
+    for word in (
+        *("name", "max_reconnect_time", "chunk_size", "gpu_id", "room_secret"),
+        "shared_storage_root",
+    ):
         assert f"{word} has no effect" not in program.errors
     assert "INFO:root:the program's own words" in program.errors
     assert "transitions" not in program.errors

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from fsm_worker.events import PathRefused
 from fsm_worker.facts import GuestFacts
 from fsm_worker.seams import guest_words as words
 from protocol import sleap_rtc
-from protocol.errors import ErrorCode
+from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import Outcome
 from protocol.messages import Problem, Progress, ResultsInfo
 from protocol.sleap_rtc import frames as f
@@ -103,3 +104,50 @@ def test_a_folder_with_a_colon_is_no_hint() -> None:
     assert said((words.result(facts(folder="models"), "a.zip", 3),)) == [
         "FILE_META::a.zip:3:models"
     ]
+
+
+SHARED = ResultsInfo(folder="jobs/j-1/out", manifest="0" * 64)
+
+
+@pytest.mark.parametrize("outcome", sorted(words.WELL))
+@pytest.mark.parametrize("kind", ["train", "track"])
+def test_a_job_in_the_shared_storage_is_complete_with_its_folder(
+    kind: str, outcome: Outcome
+) -> None:
+    done = facts(kind, stage=0, outcome=outcome, shared=True, label="j-1", results=SHARED)
+    *before, last = said(words.ending(done))
+    assert last == "JOB_COMPLETE::j-1::jobs/j-1/out"
+    assert before[-1] == ("TRAINING_JOBS_DONE" if kind == "train" else "INFERENCE_JOBS_DONE")
+
+
+@pytest.mark.parametrize("kind", ["train", "track"])
+@pytest.mark.parametrize("outcome", [*BAD, Outcome.SUCCEEDED])
+def test_or_it_has_failed_and_says_why(outcome: Outcome, kind: str) -> None:
+    """Also one that ended well, of which nothing lies in the storage."""
+    long = Problem(code=ErrorCode.EXITED, sentence="it ended with code 3 " + "é" * 2000)
+    ended = facts(kind, stage=0, outcome=outcome, shared=True, label="j-1", problems=(long,))
+    texts = said(words.ending(ended))
+    assert texts[-1].startswith("JOB_FAILED::j-1::")
+    assert "it ended with code 3" in texts[-1]
+    assert not any("JOB_COMPLETE" in text for text in texts)
+
+
+@pytest.mark.parametrize("frame", ["SHARED_INPUT_PATH::../x", "SHARED_OUTPUT_PATH::/x"])
+def test_a_path_that_can_not_be_read_is_a_refused_path(frame: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        sleap_rtc.decode(frame)
+    event = words.unread(frame, caught.value)
+    assert event == PathRefused(reason=caught.value.sentence)
+    assert words.unread("FILE_META::../x:1:True", caught.value) is None
+    assert words.unread(b"bytes", caught.value) is None
+
+
+def test_a_sentence_of_any_length_can_be_said_as_a_path_error() -> None:
+    [text] = said((words.path_error("é" * 5000),))
+    assert text.startswith("PATH_ERROR::éé")
+
+
+def test_what_a_disk_refuses_is_said_without_its_path() -> None:
+    error = PermissionError(13, "Permission denied", "/mnt/lab/secret")
+    assert words.reason_of(error) == "the shared storage refused: Permission denied"
+    assert words.reason_of(ProtocolError(ErrorCode.PATH_ERROR, "no")) == "no"

@@ -95,6 +95,8 @@ KEYS = (
     Key("gpu", "N", "which GPU, as nvidia-smi counts (0)", _gpu, lambda: "0"),
     Key("state", "DIR", "folder for its key, its jobs and their results (the user's own)",
         default=_state),
+    Key("shared_storage", "DIR",
+        "root of a storage that clients see, too: jobs may name paths in it (none)"),
     Key("sleap_nn", "PATH", "the sleap-nn program (the one on the PATH)"),
     Key("stun", "URL|off", "STUN server (used only where signaling is on another machine)",
         parse_stun),

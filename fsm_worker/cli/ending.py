@@ -6,6 +6,7 @@ from fsm_worker.cli.follow import Ending
 from fsm_worker.cli.losses import Losses
 from fsm_worker.cli.parsers import PROG
 from fsm_worker.cli.results import Fetched
+from fsm_worker.cli.shared import lie_there
 from fsm_worker.cli.view import OUTCOMES
 from protocol.errors import ErrorCode
 from protocol.lifecycle import Outcome
@@ -55,6 +56,7 @@ def report_ending(
         exit_code=int(code),
         problems=ending.problems,
         results=str(fetched.path) if fetched is not None else None,
+        shared=ending.results.folder or None,
         verified=fetched is not None,
         first_loss=first,
         last_loss=last,
@@ -78,6 +80,8 @@ def report_ending(
         console.show(str(fetched))
         for left_out in fetched.left_out:
             console.warn(f"  not among them: {one_line(left_out.path)} {one_line(left_out.why)}")
+    elif ending.results.folder:
+        console.show(lie_there(ending.results))
     return code
 
 

@@ -70,7 +70,9 @@ _BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
             (ErrorCode.NEED_UNMET, ErrorCode.WORKER_BUSY, ErrorCode.WORKER_DRAINED),
             ExitCode.NO_WORKER,
         ),
-        **dict.fromkeys((ErrorCode.UNKNOWN_JOB, ErrorCode.NOT_HOLDER), ExitCode.USAGE),
+        **dict.fromkeys(
+            (ErrorCode.UNKNOWN_JOB, ErrorCode.NOT_HOLDER, ErrorCode.RESULTS_SHARED), ExitCode.USAGE
+        ),
         ErrorCode.ABORTED: ExitCode.CONNECTION_LOST,
         **dict.fromkeys(
             (

@@ -168,7 +168,10 @@ def _submit(commands: "Commands") -> None:
         "send a job, watch it, get its results",
         "Packs a folder (or takes a .zip) with a train-script.sh or track-script.sh, sends it to\n"
         "the worker, shows its progress and gets the verified results. Ctrl-C asks whether to\n"
-        "stop, cancel or detach; a second one, or the first without a terminal, detaches.",
+        "stop, cancel or detach; a second one, or the first without a terminal, detaches.\n"
+        "With --shared-root, PATH and --output lie in a storage that the worker sees, too: their\n"
+        "paths are sent, no file is, and the results are verified where the worker puts them:\n"
+        f"  {PROG} submit --shared-root /mnt/lab /mnt/lab/in --output /mnt/lab/out",
         "submit my-package --output results/first",
     )
     parser.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a folder or a .zip")
@@ -182,6 +185,13 @@ def _submit(commands: "Commands") -> None:
     )
     parser.add_argument("--name", help="of the job, for people (the folder's)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="results (./results/JOB)")
+    parser.add_argument(
+        "--shared-root",
+        type=Path,
+        metavar="DIR",
+        help="the storage shared with the worker, here (or there, if this machine lacks it); PATH "
+        "and --output are under it (DIR/results/JOB)",
+    )
     parser.add_argument(
         "--wall",
         type=checked(parse_duration),

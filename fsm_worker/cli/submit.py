@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from argparse import Namespace
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from fsm_worker.cli.interrupts import Interrupts
 from fsm_worker.cli.package import Source, job_id, make_package
 from fsm_worker.cli.results import output_folder
 from fsm_worker.cli.session import Client, Target
+from fsm_worker.cli.shared import SharedPlace, shared_place
+from fsm_worker.cli.view import View
 from fsm_worker.cli.views import can_ask, view_for
 from fsm_worker.cli.watching import Done, Plan, watch
 from fsm_worker.client.connection import WorkerConnection
-from protocol.messages import JobPolicy, JobSnapshot
+from protocol.messages import JobPolicy, JobSnapshot, JobSpec
 from protocol.need import Need
 
 _UNASKED = "interrupted: nothing was submitted"
@@ -33,6 +36,7 @@ class Order:
         job: its id.
         name: for people.
         output: where results go, from `output_folder`.
+        shared: the package and the results lie in the worker's shared storage, there.
         wall_s: seconds of running after which the job is stopped; 0 for no limit.
         detach: leave once the job is accepted.
     """
@@ -41,6 +45,7 @@ class Order:
     job: str
     name: str
     output: Path
+    shared: SharedPlace | None = None
     wall_s: float = 0.0
     detach: bool = False
 
@@ -52,11 +57,19 @@ def run(options: Namespace, console: Console) -> ExitCode:
     source = Source(path=options.path)
     name = (options.name or source.name)[:_MOST_NAME]
     job = job_id(name)
+    shared = None
+    if options.shared_root is not None:
+        if options.path is None:
+            raise CommandFailed(
+                ExitCode.USAGE, "the example does not lie in the shared storage: give a PATH there"
+            )
+        shared = shared_place(options.shared_root, options.path, options.output, job)
     order = Order(
         source=source,
         job=job,
         name=name,
-        output=output_folder(options.output, job),
+        output=output_folder(None if shared is not None else options.output, job),
+        shared=shared,
         wall_s=options.wall or 0.0,
         detach=options.detach,
     )
@@ -75,6 +88,18 @@ def run(options: Namespace, console: Console) -> ExitCode:
 
 async def _submit_to_one(order: Order, client: Client, among: list[Target], need: Need) -> Done:
     return await submit(order, client, await choose(client, among, need))
+
+
+async def _handing_over(
+    order: Order, folder: Path, view: View
+) -> Callable[[WorkerConnection], Awaitable[JobSnapshot]]:
+    """Makes ready what is sent, and gives what sends it."""
+    policy, shared = JobPolicy(wall_s=order.wall_s), order.shared
+    if shared is not None:
+        spec = JobSpec(kind="shared", name=order.name, input=shared.input, output=shared.output)
+        return lambda connection: connection.submit_shared(order.job, spec, policy)
+    archive = await make_package(order.source, folder, view.moved)
+    return lambda connection: connection.submit(order.job, archive, name=order.name, policy=policy)
 
 
 async def submit(order: Order, client: Client, worker: Target) -> Done:
@@ -97,6 +122,7 @@ async def submit(order: Order, client: Client, worker: Target) -> Done:
     plan = Plan(
         target=target,
         output=order.output,
+        shared_root=order.shared.root if order.shared is not None else None,
         only_accepted=order.detach,
         uploaded=folder.cleanup,  # so that little is left where this process is killed later
         unasked=_UNASKED,
@@ -108,12 +134,10 @@ async def submit(order: Order, client: Client, worker: Target) -> Done:
         Interrupts(view.ask, interactive=can_ask(console)) as interrupts,
     ):
         with interrupts.instead(lambda: CommandFailed(ExitCode.CANCELLED, _UNASKED)):
-            archive = await make_package(order.source, Path(where), view.moved)
+            hand_over = await _handing_over(order, Path(where), view)
 
         async def begin(connection: WorkerConnection) -> JobSnapshot:
-            snapshot = await connection.submit(
-                order.job, archive, name=order.name, policy=JobPolicy(wall_s=order.wall_s)
-            )
+            snapshot = await hand_over(connection)
             client.remember(target, order.name)
             console.emit("submitted", job=order.job, session=target.text)
             if not console.as_json:

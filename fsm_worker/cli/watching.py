@@ -12,6 +12,7 @@ from fsm_worker.cli.losses import Losses
 from fsm_worker.cli.parsers import PROG
 from fsm_worker.cli.results import Fetched, fetch_results
 from fsm_worker.cli.session import Client, Target
+from fsm_worker.cli.shared import look_at_results
 from fsm_worker.cli.view import View
 from fsm_worker.cli.views import files_to
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
@@ -25,6 +26,7 @@ class Plan:
     Args:
         target: the worker and the job.
         output: where results go; None leaves them on the worker.
+        shared_root: where this machine has the storage in which the worker puts them.
         log: the job's whole output is wanted.
         only_accepted: leave once the worker has read and accepted the package.
         uploaded: is called when the worker has the whole package; perhaps more than once.
@@ -33,6 +35,7 @@ class Plan:
 
     target: Target
     output: Path | None = None
+    shared_root: Path | None = None
     log: bool = True
     only_accepted: bool = False
     uploaded: Callable[[], None] = lambda: None
@@ -121,6 +124,8 @@ class _Watching:
         fetched = None
         if plan.output is not None and self._ending.results.root:
             fetched = await fetch_results(connection, plan.target.job, plan.output)
+        elif plan.shared_root is not None and self._ending.results.folder:
+            fetched = await look_at_results(plan.shared_root, self._ending.results)
         return Done(ending=self._ending, fetched=fetched, losses=follower.losses)
 
     def interrupted(self) -> CommandFailed:

@@ -104,6 +104,7 @@ class _Worker(RTCWorkerClient):
                 public_url=str(public),
                 ice_servers=ice_servers(config["stun"], public.host),
                 sleap_nn=Path(config["sleap_nn"]).expanduser() if config["sleap_nn"] else None,
+                shared_storage=_folder(config["shared_storage"]),
                 runners=config.runners,
                 declared=config.declared,
                 allow_sleap_rtc=_lets_guests_in(config, public),
@@ -145,6 +146,10 @@ class _Worker(RTCWorkerClient):
         self._console.say(f"worker {name} ({self._gpu}). Submit to it with this line:")
         self._console.show(line)
         self._console.say(self._reach)
+
+
+def _folder(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def _lets_guests_in(config: Config, server: Server) -> bool:

@@ -155,6 +155,10 @@ class WorkerConnection:
         )
         return snapshot
 
+    async def submit_shared(self, job: str, spec: m.JobSpec, policy: m.JobPolicy) -> m.JobSnapshot:
+        """Hands over a job of two paths in the shared storage, as `submit`; no file travels."""
+        return await self._ask(m.Submit(job=job, spec=spec, policy=policy), m.JobSnapshot)
+
     async def stop(self, job: str) -> m.JobStateChanged:
         """Asks the job to end with the batch and keep the model.
 
@@ -273,6 +277,9 @@ class WorkerConnection:
             ConnectionOver: the worker is gone.
         """
         results = (await self.attach(job)).results
+        if results.folder:
+            sentence = f"the results lie in the shared storage, in {results.folder}: look there"
+            raise ProtocolError(ErrorCode.RESULTS_SHARED, sentence)
         if not results.root:
             raise ProtocolError(
                 ErrorCode.RESULTS_NOT_READY, "the job has no results: look at its state"

@@ -36,16 +36,16 @@ log = logging.getLogger(__name__)
 
 #: What sleap-rtc's own program says whatever the server's port is; its worker does not read it.
 _UNREAD_PORT = 8080
+#: The environment variable by which sleap-rtc finds the shared storage.
+_ROOT = "SHARED_STORAGE_ROOT"
 _LEAVING = (WorkerState.DRAINING, WorkerState.STOPPING, WorkerState.STOPPED)
 #: Why a word has no effect here.
 _UNUSED = {
-    "shared_storage_root": "a job's files come and go through its connection",
-    "mounts": "clients are shown none of this machine's folders; a job's files come in its package",
+    "mounts": "clients are shown none of this machine's folders; a job's files come in its package,"
+    " or lie in the shared storage",
     "working_dir": "every job runs in a folder of its own, inside the worker's state folder",
     "api_key": "the worker asks the signaling server for a name of its own, and enters the room "
     "that `room_id` and `token` name, or makes one",
-    "room_secret": "who comes in proves a key that this worker knows, or its one-time invitation; "
-    "a room secret lets nobody in",
 }
 
 
@@ -56,13 +56,16 @@ class NameTheApiKey(TypeError):
 class RTCWorkerClient(worker_class.RTCWorkerClient):
     """A worker for a program that was written for sleap-rtc's.
 
-    Its room, and how to submit to it, are in the log at INFO.
+    Its room, and how to submit to it, are in the log at INFO. Clients of sleap-rtc may come in, as
+    into sleap-rtc's worker; where the room has a secret, those that prove to hold it.
 
     Args:
         chunk_size: bytes; see `fsm_worker.worker_class`.
         gpu_id: index of the GPU to use; each has a state folder of its own, so that a worker for
             each can run on a machine.
-        shared_storage_root: no effect. A list here is 0.0.7's `mounts`.
+        shared_storage_root: root of a storage that clients see, too; None takes what the
+            environment's SHARED_STORAGE_ROOT names, as sleap-rtc does. A list here is 0.0.7's
+            `mounts`.
         working_dir: no effect.
         name: for people; None takes the host's.
         mounts: no effect.
@@ -84,12 +87,13 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
     ) -> None:
         if isinstance(shared_storage_root, Sequence) and not isinstance(shared_storage_root, str):
             shared_storage_root, mounts = None, shared_storage_root
-        _warn_of(shared_storage_root=shared_storage_root, mounts=mounts, working_dir=working_dir)
+        _warn_of(mounts=mounts, working_dir=working_dir)
+        root = shared_storage_root or os.environ.get(_ROOT) or None
         chosen = settings or _settings(gpu_id)
         super().__init__(
             chunk_size,
             gpu_id,
-            os.fspath(shared_storage_root) if shared_storage_root is not None else None,
+            os.fspath(root) if root is not None else None,
             settings=replace(chosen, name=name or chosen.name),
         )
         self.mounts = list(mounts or ())
@@ -122,7 +126,9 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
             room_id: the room to join; None makes one.
             token: of that room.
             api_key: no effect.
-            room_secret: no effect; also looked for where sleap-rtc looks, see `find_room_secret`.
+            room_secret: that clients of sleap-rtc must prove to hold; also looked for where
+                sleap-rtc looks, see `find_room_secret`. Without one, whoever is in the room may
+                come in.
             max_reconnect_time: seconds without the signaling server after which the worker leaves
                 as if it was asked to; None or 0 is no limit.
 
@@ -133,6 +139,7 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
             SignalingRefused: it gives no name or no room.
             StateInUse: another worker has this state folder; `FSM_WORKER_STATE` names another.
             RoomSecretUnreadable: whether the room has a secret can't be found out.
+            BadRoomSecret: it has one that can't be used.
             ValueError: `max_reconnect_time` is below 0, or no number.
         """
         if room_id is not None and room_id.startswith("slp_"):
@@ -141,7 +148,8 @@ class RTCWorkerClient(worker_class.RTCWorkerClient):
                 "api_key=…, and room_id and token by name"
             )
         base, port = signaling_address(DNS, port_number)
-        _warn_of(api_key=api_key, room_secret=find_room_secret(room_id, room_secret))
+        _warn_of(api_key=api_key)
+        self.guests.lock(find_room_secret(room_id, room_secret) or self.settings.sleap_rtc_secret)
         self._patience = _Patience(max_reconnect_time or math.inf, self._leave)
         host = urlsplit(base).hostname or ""
         if not self.settings.ice_servers and not is_loopback(host):
@@ -259,6 +267,7 @@ def signaling_address(dns: str, port_number: int | str) -> tuple[str, int]:
 def _settings(gpu_id: int) -> WorkerSettings:
     return WorkerSettings(
         state=state_folder("worker" if gpu_id == 0 else f"worker-gpu{gpu_id}"),
+        allow_sleap_rtc=True,
         say=log.info,
         ready=_say_how_to_get_here,
     )

@@ -21,7 +21,7 @@ from fsm_worker.machines.engine import Table
 #: Arrows that one picture holds, those of the initial and final marks not counted.
 MOST_ARROWS = 16
 #: An event whose name ends so says that something failed, was ended, or ran out of time.
-TROUBLE = ("closed", "expired", "failed", "lost", "refused", "stopped")
+TROUBLE = ("closed", "expired", "failed", "leaving", "lost", "refused", "stopped")
 #: A frame must save so much ink (an arrow is two, a label one) to be worth its own lines.
 _WORTH = 4
 #: Labels that fit on an arrow from a frame's edge: Mermaid lets the next state cover longer ones.

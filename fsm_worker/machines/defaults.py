@@ -37,7 +37,8 @@ SECONDS: Mapping[Timer, Duration] = MappingProxyType(
         # at most 4 s for an attempt, and up to 2 s between: a path comes back at any moment
         Timer.REDIAL: lambda _facts: 4.0 + random.uniform(0.0, 2.0),  # noqa: S311 - not a secret
         Timer.STAGING: 1800.0,  # since the last byte that came
-        Timer.PREFLIGHT: 60.0,
+        # what lies in the shared storage is copied first, as other inputs come while staging
+        Timer.PREFLIGHT: lambda facts: 1800.0 if facts.shared else 60.0,
         Timer.QUEUE: lambda facts: facts.queue_s or 7 * 24 * 3600.0,
         Timer.PREPARE: 120.0,
         Timer.WALL: lambda facts: facts.wall_s or None,

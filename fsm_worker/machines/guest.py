@@ -8,6 +8,8 @@ Laws:
   announced, and hashed here, since this dialect announces no hash.
 - How a job ended is said after everything that it printed, and once.
 - `TRAINING_JOBS_DONE` and `INFERENCE_JOBS_DONE` are said of a job that ended well, and of no other.
+- Of a job in the shared storage, both paths were found good before it is submitted; how it ended is
+  said once more, with the folder that holds its results.
 - Results go to the client when they hash to what the worker has announced; the worker hears that
   they have arrived when they have left for the client.
 """
@@ -15,8 +17,11 @@ Laws:
 from typing import Any
 
 from fsm_worker.effects import (
+    AcceptPath,
     AskCancel,
     AskStop,
+    CheckInput,
+    CheckOutput,
     CheckPackage,
     ConfirmResults,
     DropArriving,
@@ -26,8 +31,11 @@ from fsm_worker.effects import (
     HandOver,
     KeepArriving,
     RefuseFlow,
+    RefusePath,
     RefuseResults,
+    RefuseShared,
     SubmitPackage,
+    SubmitShared,
     TakeResults,
     TellEnd,
     TellGuest,
@@ -45,16 +53,23 @@ from fsm_worker.events import (
     GuestLeft,
     GuestRefused,
     HandedOver,
+    InputChecked,
+    InputNamed,
     JobTold,
     LogOver,
+    OutputChecked,
+    OutputNamed,
     PackageAnnounced,
     PackageChecked,
     PackageEnded,
     PackageNamed,
     PackageTaken,
     PackageWanted,
+    PathRefused,
     ResultsLost,
     ResultsOffered,
+    SharedJobAsked,
+    SharedJobNamed,
     StopAsked,
 )
 from fsm_worker.facts import GuestFacts
@@ -77,6 +92,9 @@ ended = Guard("ended", lambda _facts, event: event.state in _ENDED)
 log_over = Guard("log_over", lambda facts, _event: facts.log_over)
 has_outcome = Guard("has_outcome", lambda facts, _event: facts.outcome is not Outcome.NONE)
 with_results = Guard("with_results", lambda _facts, event: bool(event.results.root))
+described = Guard(
+    "described", lambda facts, _event: bool(facts.label and facts.input and facts.output)
+)
 kept_results = Guard("kept_results", lambda facts, _event: bool(facts.results.root))
 
 
@@ -85,16 +103,24 @@ def _says(sentence: str) -> Any:
 
 
 _how = (take("outcome"), take("problems"), take("results"))
-_fresh = (
-    put("job", ""),
+_untold = (
     put("root", ""),
-    put("stages", ()),
     put("stage", -1),
     put("log_over", False),
     put("outcome", Outcome.NONE),
     put("problems", ()),
     put("results", ResultsInfo()),
     put("transfer", 0),
+)
+_fresh = (put("job", ""), put("stages", ()), put("shared", False), *_untold)
+_described_anew = (put("input", ""), put("output", ""))
+_BOTH_FIRST = do(
+    RefuseShared,
+    sentence="send JOB_ID, SHARED_INPUT_PATH and SHARED_OUTPUT_PATH first, and wait until both"
+    " paths are validated",
+)
+_ONE_AT_A_TIME = do(
+    RefuseShared, sentence="one job at a time: send the next when this one has ended"
 )
 _NO_JOB = _says("there is no job of yours that runs: send a package first")
 _GIVEN_UP = _says("the package is thrown away: it was not submitted yet")
@@ -151,6 +177,25 @@ ROWS = (
     Row("Q30", (S.HANDING,), HandedOver, (), S.WAITING, (), (ConfirmResults, DropPackage)),
     Row("Q31", (S.HANDING,), EffectFailed, (failure_of(HandOver),), S.WAITING,
         (), (RefuseResults, DropPackage)),
+    # a job in the shared storage: its name, its paths, its start
+    Row("Q37", (S.WAITING,), SharedJobNamed, (), None, (take("label"), *_described_anew)),
+    Row("Q38", (S.WAITING,), InputNamed, (), None, (put("input", ""),), (CheckInput,)),
+    Row("Q39", (S.WAITING,), OutputNamed, (), None, (put("output", ""),), (CheckOutput,)),
+    Row("Q40", (S.WAITING,), InputChecked, (roomy,), None,
+        (take("input", "path"), take("kind"), take("stages")), (do(AcceptPath, side="input"),)),
+    Row("Q41", (S.WAITING,), InputChecked, (~roomy,), None, (), (RefusePath,)),
+    Row("Q42", (S.WAITING,), OutputChecked, (roomy,), None,
+        (take("output", "path"),), (do(AcceptPath, side="output"),)),
+    Row("Q43", (S.WAITING,), OutputChecked, (~roomy,), None, (), (RefusePath,)),
+    Row("Q44", (S.WAITING,), EffectFailed, (failure_of(CheckInput, CheckOutput),), None,
+        (), (RefusePath,)),
+    Row("Q45", (S.WAITING,), SharedJobAsked, (described,), S.SUBMITTED,
+        (*_untold, take("job"), put("shared", True)), (SubmitShared,)),
+    Row("Q46", (S.WAITING,), SharedJobAsked, (~described,), None, (), (_BOTH_FIRST,)),
+    Row("Q47", _BUSY, InputNamed, (), None, (), (_ONE_AT_A_TIME,)),
+    Row("Q48", _BUSY, OutputNamed, (), None, (), (_ONE_AT_A_TIME,)),
+    Row("Q49", _BUSY, SharedJobAsked, (), None, (), (_ONE_AT_A_TIME,)),
+    Row("Q50", LIVE, PathRefused, (), None, (), (RefusePath,)),
     # in every state
     Row("Q32", (S.WAITING, *_RESULTS), StopAsked, (), None, (), (_NO_JOB,)),
     Row("Q33", (S.WAITING, *_RESULTS), CancelAsked, (), None, (), (_NO_JOB,)),
@@ -173,10 +218,13 @@ IGNORED = (
     Ignored((*_NOT_SUBMITTED, S.SUBMITTED, S.HANDING), (ResultsLost,),
             "their bytes are here, or nobody waits for them"),
     Ignored((*_NOT_SUBMITTED, S.SUBMITTED, S.RETURNING), (HandedOver,), "of earlier results"),
+    Ignored(_BUSY, (SharedJobNamed, InputChecked, OutputChecked), "of a job that is not taken now"),
     Ignored(LIVE, (EffectFailed,), "the client hears of the job, whatever could not be said"),
     Ignored((S.GONE,), (PackageNamed, FolderNamed, PackageAnnounced, PackageEnded, PackageChecked,
                         PackageWanted, PackageTaken, JobTold, LogOver, ResultsOffered, ResultsLost,
                         ChunksCompleted, HandedOver, StopAsked, CancelAsked, FlowAsked,
+                        SharedJobNamed, InputNamed, OutputNamed, InputChecked, OutputChecked,
+                        PathRefused, SharedJobAsked,
                         GuestRefused, GuestLeft, EffectFailed), "the client has gone"),
 )  # fmt: skip
 

@@ -3,7 +3,8 @@
 Laws:
 
 - Inputs arrive before validation (a package can be read only then) and need disk, not the GPU; the
-  slot is held from `preparing` to the end of the process.
+  slot is held from `preparing` to the end of the process. Of a job in the shared storage, nothing
+  has to arrive.
 - Stop and cancel are different: stop ends with the batch and keeps the model, cancel throws away.
   Both escalate by timers until the whole process tree is gone. Nothing else ends a running job but
   its wall-clock limit, an operator's break that it was given time for, and the worker's end; a
@@ -103,10 +104,19 @@ def submission_digest(event: Any) -> str:
     ).hexdigest()
 
 
-runnable = Guard(
-    "runnable",
-    lambda _facts, event: event.message.spec.kind == "package" and len(event.message.inputs) == 1,
-)
+def _shared(event: Any) -> bool:
+    spec = event.message.spec
+    return bool(spec.kind == "shared" and spec.input and spec.output and not event.message.inputs)
+
+
+def _packed(event: Any) -> bool:
+    spec = event.message.spec
+    paths = spec.input or spec.output
+    return bool(spec.kind == "package" and len(event.message.inputs) == 1 and not paths)
+
+
+runnable = Guard("runnable", lambda _facts, event: _packed(event) or _shared(event))
+in_shared = Guard("in_shared", lambda _facts, event: _shared(event))
 few_alive = Guard("few_alive", lambda _facts, event: event.alive < MOST_ALIVE)
 same_submission = Guard(
     "same_submission", lambda facts, event: facts.digest == submission_digest(event)
@@ -162,8 +172,14 @@ _born = (
     ),
     fold("wall_s", "wall_s := policy", lambda _facts, event: event.message.policy.wall_s),
     fold("queue_s", "queue_s := policy", lambda _facts, event: event.message.policy.queue_s),
+    fold("shared", "shared := in shared storage", lambda _facts, event: _shared(event)),
 )
 _store = fold("stored", "stored += name", lambda facts, event: (*facts.stored, event.name))
+_noted = fold(
+    "problems",
+    "problems += event.problems",
+    lambda facts, event: (*facts.problems, *event.problems),
+)
 _next_stage = fold("stage", "stage += 1", lambda facts, _event: facts.stage + 1)
 _next_step = fold("step", "step += 1", lambda facts, _event: facts.step + 1)
 _refused = fold(
@@ -186,11 +202,14 @@ _under_way = do(ReplyError, code=E.IN_PROGRESS, sentence="the job is ending alre
 
 ROWS = (
     # new
-    Row("J1", (S.NEW,), Submit, (runnable, few_alive), S.STAGING,
+    Row("J1", (S.NEW,), Submit, (runnable, ~in_shared, few_alive), S.STAGING,
         _born, (OpenJob, SendSnapshot, arm(Timer.STAGING))),
+    Row("J68", (S.NEW,), Submit, (runnable, in_shared, few_alive), S.VALIDATING,
+        _born, (OpenJob, SendSnapshot, ValidatePackage, arm(Timer.PREFLIGHT))),
     Row("J2", (S.NEW,), Submit, (~runnable,), S.REJECTED,
         (*_born, _ends(O.REJECTED),
-         _problem(E.NOT_SUPPORTED, "a job is one package (a zip archive with a script) for now")),
+         _problem(E.NOT_SUPPORTED, "a job is one package (a zip archive with a script), or two"
+                  " paths in the shared storage: of a package and of a folder for results")),
         (SendSnapshot,)),
     Row("J58", (S.NEW,), Submit, (runnable, ~few_alive), S.REJECTED,
         (*_born, _ends(O.REJECTED),
@@ -262,7 +281,7 @@ ROWS = (
     Row("J36", (S.RUNNING,), Stop, (), S.STOPPING, (put("why", Why.STOP), put("step", 0)), _STOP),
     Row("J37", (S.RUNNING,), Timer.WALL, (), S.STOPPING,
         (put("why", Why.WALL), put("step", 0)), _STOP),
-    Row("J67", (S.RUNNING,), DrainOverdue, (), S.STOPPING,
+    Row("J30", (S.RUNNING,), DrainOverdue, (), S.STOPPING,
         (put("why", Why.DRAIN), put("step", 0)), _STOP),
     Row("J38", (S.RUNNING,), WorkerStopping, (), S.CANCELLING,
         (put("why", Why.WORKER),), _CANCEL),
@@ -298,7 +317,7 @@ ROWS = (
     Row("J66", (S.KILLING,), EffectFailed, (start_failed, throw_away), S.COLLECTING,
         (_by_why,), _DISCARD),
     # collecting
-    Row("J49", (S.COLLECTING,), Collected, (), S.DONE, (take("results"),), _DONE),
+    Row("J49", (S.COLLECTING,), Collected, (), S.DONE, (take("results"), _noted), _DONE),
     Row("J50", (S.COLLECTING,), CollectFailed, (), S.DONE, (_problem(E.RESULTS_PARTIAL),), _DONE),
     Row("J51", (S.COLLECTING,), Timer.COLLECT, (), S.DONE,
         (_problem(E.RESULTS_PARTIAL, "packing the results took too long"),), _DONE),

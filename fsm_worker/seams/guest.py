@@ -25,6 +25,7 @@ from fsm_worker.events import (
     ProofChecked,
     ResultsLost,
     ResultsOffered,
+    SharedJobAsked,
 )
 from fsm_worker.facts import GuestFacts
 from fsm_worker.runtime import Runtime
@@ -45,6 +46,11 @@ log = logging.getLogger(__name__)
 _UP = frozenset({LinkState.UP, LinkState.SUSPECT})
 _OVER = frozenset({LinkState.CLOSING, LinkState.CLOSED, LinkState.FAILED, LinkState.REJECTED})
 _STRAY = "bytes came that belong to no announced file: send FILE_META first"
+
+
+def fresh_id() -> str:
+    """The id of a new job at the worker; a client's own name of it may be anybody's."""
+    return f"job-{secrets.token_hex(8)}"
 
 
 class Guest:
@@ -138,7 +144,17 @@ class Guest:
             return None
         if self._secret and link.state not in _UP:
             return self._prove(data)
-        match frame := sleap_rtc.decode(data):
+        try:
+            frame = sleap_rtc.decode(data)
+        except ProtocolError as error:
+            refused = words.unread(data, error)
+            if refused is None:
+                raise
+            return refused
+        return self._read(frame)
+
+    def _read(self, frame: f.Frame) -> Event | None:
+        match frame:
             case f.Chunk(payload=payload):
                 return self._keep(payload)
             case f.FileMeta():
@@ -146,6 +162,8 @@ class Guest:
             case f.EndOfFile():
                 self._taking, self._strayed = None, False
                 return PackageEnded()
+            case f.SharedStorageJob():
+                return SharedJobAsked(job=fresh_id())
             case _:
                 return words.read(frame)
 

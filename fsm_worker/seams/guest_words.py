@@ -15,14 +15,21 @@ from fsm_worker.events import (
     FlowAsked,
     FolderNamed,
     GuestRefused,
+    InputNamed,
+    OutputNamed,
     PackageNamed,
+    PathRefused,
+    SharedJobNamed,
     StopAsked,
 )
 from fsm_worker.facts import GuestFacts
 from protocol import messages as m
 from protocol import sleap_rtc
+from protocol.errors import ProtocolError
 from protocol.lifecycle import Outcome
 from protocol.sleap_rtc import frames as f
+from protocol.sleap_rtc.table import row_of_text
+from protocol.table import Direction
 
 #: Characters of a line that wait for its end.
 MOST_WAITING: Final = 8 * 1024
@@ -37,9 +44,11 @@ _STATUS: Final = {
     Outcome.WORKER_STOPPED: -15,
 }
 _FAILED: Final = 1
+#: Characters of a sentence in a field that takes 4 KiB of UTF-8.
+_LONGEST_MESSAGE: Final = 1000
 _PACKAGES_ONLY: Final = (
     "this worker takes packages only: send PACKAGE_TYPE, OUTPUT_DIR, FILE_META, the file and"
-    " END_OF_FILE"
+    " END_OF_FILE, or name one in the shared storage"
 )
 _ENDINGS: Final = {
     Outcome.STOPPED_EARLY: "the job was stopped early, and its model kept",
@@ -67,16 +76,40 @@ def read(frame: f.Frame) -> Event | None:
             event = CancelAsked()
         case f.Control(command=command):
             event = GuestRefused(reason=f"{command!a} is no command here: send stop or cancel")
-        case f.NotPerformed() | f.SharedInputPath() | f.SharedOutputPath() | f.SharedStorageJob():
+        case f.SharedJob(job=label):
+            event = SharedJobNamed(label=label)
+        case f.SharedInputPath(path=path):
+            event = InputNamed(path=path)
+        case f.SharedOutputPath(path=path):
+            event = OutputNamed(path=path)
+        case f.NotPerformed():
             event = FlowAsked(frame=frame)
     return event
 
 
-def refusal(frame: f.Frame) -> f.Frame:
+def unread(data: str | bytes, error: ProtocolError) -> Event | None:
+    """The event that a frame becomes whose path can't be one; None for any other frame."""
+    row = row_of_text(data, Direction.TO_WORKER) if isinstance(data, str) else None
+    if row is not None and row.frame in {f.SharedInputPath, f.SharedOutputPath}:
+        return PathRefused(reason=error.sentence)
+    return None
+
+
+def refusal(frame: f.NotPerformed) -> f.Frame:
     """The answer to a flow that is not performed."""
-    if isinstance(frame, f.NotPerformed):
-        return sleap_rtc.refusal(frame, _PACKAGES_ONLY)
-    return f.PathError(message=_PACKAGES_ONLY)
+    return sleap_rtc.refusal(frame, _PACKAGES_ONLY)
+
+
+def reason_of(error: ProtocolError | OSError) -> str:
+    """Why a path can't be used, without the worker's own part of it."""
+    if isinstance(error, ProtocolError):
+        return error.sentence
+    return f"the shared storage refused: {error.strerror}"
+
+
+def path_error(text: str) -> f.PathError:
+    """A path is refused; as much of the sentence as a frame takes."""
+    return f.PathError(message=text[:_LONGEST_MESSAGE])
 
 
 def sentence(kind: str, text: str) -> Iterator[f.Frame]:
@@ -110,11 +143,29 @@ def ending(facts: GuestFacts) -> Iterator[f.Frame]:
         yield f.InferenceJobEnd(name=name) if track else f.TrainJobEnd(name=name)
         if not track:
             yield f.TrainingJobsDone()
+        elif facts.shared:
+            yield f.InferenceJobsDone()
         elif not facts.results.root:
             yield from no_predictions()
-        return
+    else:
+        yield from _bad_ending(facts, name, track=track)
+    if facts.shared:
+        yield _shared_ending(facts)
+
+
+def _shared_ending(facts: GuestFacts) -> f.Frame:
+    if facts.outcome in WELL and facts.results.folder:
+        return f.JobComplete(job=facts.label, path=facts.results.folder)
+    return f.JobFailed(job=facts.label, message=_why(facts)[:_LONGEST_MESSAGE])
+
+
+def _why(facts: GuestFacts) -> str:
     why = " ".join(problem.sentence for problem in facts.problems)
-    text = _ENDINGS[facts.outcome] + (f": {why}" if why else "")
+    return _ENDINGS.get(facts.outcome, "the job ended well") + (f": {why}" if why else "")
+
+
+def _bad_ending(facts: GuestFacts, name: str, *, track: bool) -> Iterator[f.Frame]:
+    text = _why(facts)
     code = _STATUS.get(facts.outcome, _FAILED)
     if not track:
         yield from sentence(facts.kind, text)

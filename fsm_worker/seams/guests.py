@@ -5,14 +5,16 @@ See `fsm_worker.seams.guest` for one of them.
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Callable
 from functools import partial
 
 from fsm_worker.effects import (
+    AcceptPath,
     AdmitGuest,
     AskCancel,
     AskStop,
+    CheckInput,
+    CheckOutput,
     CheckPackage,
     ConfirmResults,
     DropArriving,
@@ -23,9 +25,12 @@ from fsm_worker.effects import (
     HandOver,
     KeepArriving,
     RefuseFlow,
+    RefusePath,
     RefuseResults,
+    RefuseShared,
     SendChallenge,
     SubmitPackage,
+    SubmitShared,
     TakeResults,
     TellEnd,
     TellGuest,
@@ -36,6 +41,10 @@ from fsm_worker.effects import (
 from fsm_worker.events import (
     FlowAsked,
     HandedOver,
+    InputChecked,
+    InputNamed,
+    OutputChecked,
+    OutputNamed,
     PackageChecked,
     PackageWanted,
     ResultsOffered,
@@ -44,8 +53,8 @@ from fsm_worker.events import (
 from fsm_worker.runtime import Runtime
 from fsm_worker.seams import guest_words as words
 from fsm_worker.seams.channels import Channels, LinkGone
-from fsm_worker.seams.guest import Guest
-from fsm_worker.seams.spools import Spool, Spools
+from fsm_worker.seams.guest import Guest, fresh_id
+from fsm_worker.seams.spools import SharedPackages, Spool, Spools
 from protocol import CONTROL_LABEL, sleap_rtc
 from protocol import messages as m
 from protocol.bulk import DEFAULT_CHUNK, HEADER_SIZE, encode_chunk
@@ -71,6 +80,7 @@ class Guests:
         runtime: whose inbox takes the events.
         spools: where files are kept on their way.
         on_chunk: takes a bulk frame of a session, as from a native client.
+        shared: looks at paths in the shared storage.
         allowed: the operator lets them in.
         secret: of the room, that they have to prove to hold; empty asks for no proof.
 
@@ -83,19 +93,29 @@ class Guests:
         runtime: Runtime,
         spools: Spools,
         on_chunk: Callable[[str, bytes], None],
+        shared: SharedPackages,
         *,
         allowed: bool,
         secret: str = "",
     ) -> None:
-        if secret:
-            auth.hmac_proof(secret, "")  # before anybody comes
+        self.lock(secret)
         self._runtime = runtime
         self._spools = spools
         self._on_chunk = on_chunk
+        self._shared = shared
         self._allowed = allowed
-        self._secret = secret
         self._guests: dict[str, Guest] = {}
         self._doomed: set[Spool] = set()
+
+    def lock(self, secret: str) -> None:
+        """From now on, who comes has to prove to hold this secret; an empty one asks for none.
+
+        Raises:
+            BadRoomSecret: it can't be used.
+        """
+        if secret:
+            auth.hmac_proof(secret, "")  # before anybody comes
+        self._secret = secret
 
     def welcome(self, link: str, channels: Channels) -> Guest | None:
         """Makes a guest for a link that speaks sleap-rtc; None if the operator lets none in."""
@@ -168,8 +188,7 @@ class Guests:
         except ProtocolError as refusal:
             guest.post(PackageChecked(reason=refusal.sentence))
             return
-        job = f"job-{secrets.token_hex(8)}"
-        guest.post(PackageChecked(root=root, job=job, stages=stages))
+        guest.post(PackageChecked(root=root, job=fresh_id(), stages=stages))
 
     def submit_package(self, effect: SubmitPackage) -> None:
         """Submits the package as a native client does, and asks for the job's log."""
@@ -186,6 +205,38 @@ class Guests:
                 root=facts.root,
             )
         )
+        guest.ask(m.LogGet(job=facts.job))
+
+    async def check_input(self, effect: CheckInput) -> None:
+        """Looks for a package in the shared storage."""
+        guest, event = self._of(effect), effect.event
+        if not isinstance(event, InputNamed):
+            return
+        path = event.path
+        try:
+            kind, stages = await asyncio.to_thread(self._shared.check_input, path)
+        except (ProtocolError, OSError) as error:
+            guest.post(InputChecked(path=path, reason=words.reason_of(error)))
+        else:
+            guest.post(InputChecked(path=path, kind=kind, stages=stages))
+
+    async def check_output(self, effect: CheckOutput) -> None:
+        """Looks at the folder for results."""
+        guest, event = self._of(effect), effect.event
+        if not isinstance(event, OutputNamed):
+            return
+        reason = ""
+        try:
+            await asyncio.to_thread(self._shared.check_output, event.path)
+        except (ProtocolError, OSError) as error:
+            reason = words.reason_of(error)
+        guest.post(OutputChecked(path=event.path, reason=reason))
+
+    def submit_shared(self, effect: SubmitShared) -> None:
+        """Submits the job in the shared storage, and asks for its log."""
+        guest, facts = self._of(effect), effect.facts
+        spec = m.JobSpec(kind="shared", name=facts.label, input=facts.input, output=facts.output)
+        guest.ask(m.Submit(job=facts.job, spec=spec))
         guest.ask(m.LogGet(job=facts.job))
 
     async def feed_package(self, effect: FeedPackage) -> None:
@@ -220,6 +271,8 @@ class Guests:
 
     def _drop_all(self, guest: Guest) -> None:
         self._drop(guest)
+        for task in ("check_input", "check_output"):
+            self._runtime.cancel((MachineName.GUEST, guest.link), f"{task} ")
         self._doom(guest, guest.arriving)
         guest.arriving = None
 
@@ -326,6 +379,18 @@ class Guests:
         """Says why."""
         text = getattr(effect.event, "reason", "")
         self._of(effect).say(words.sentence(effect.facts.kind, text))
+
+    def accept_path(self, effect: AcceptPath) -> None:
+        """Says that a path is good."""
+        self._of(effect).say((f.PathValidated(side=f.SharedSide(effect.side)),))
+
+    def refuse_path(self, effect: RefusePath) -> None:
+        """Says why a path is not."""
+        self._of(effect).say((words.path_error(getattr(effect.event, "reason", "")),))
+
+    def refuse_shared(self, effect: RefuseShared) -> None:
+        """Says why a job in the shared storage is not taken now."""
+        self._of(effect).say((words.path_error(effect.sentence),))
 
     def refuse_flow(self, effect: RefuseFlow) -> None:
         """Says that a flow is not performed."""

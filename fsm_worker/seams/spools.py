@@ -39,3 +39,13 @@ class Spools(Protocol):
 
     def open(self, size: int) -> Spool:
         """Makes an empty file for so many bytes."""
+
+
+class SharedPackages(Protocol):
+    """Packages in the shared storage; both belong in a thread."""
+
+    def check_input(self, path: str) -> tuple[str, tuple[str, ...]]:
+        """Looks for a package, and gives its kind and the names of its commands; blocking."""
+
+    def check_output(self, path: str) -> None:
+        """Finds out whether results can go into a folder; blocking."""

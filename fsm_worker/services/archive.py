@@ -27,7 +27,7 @@ from fsm_worker.services.manifest import (
     verify_manifest,
 )
 from fsm_worker.services.member_names import ArchiveRefused, Names, parts_of
-from fsm_worker.services.packing import PackedArchive, pack, pack_results, snapshot
+from fsm_worker.services.packing import PackedArchive, choose_results, pack, pack_results, snapshot
 
 __all__ = [
     "MANIFEST",
@@ -39,6 +39,7 @@ __all__ = [
     "PackedArchive",
     "UnpackLimits",
     "UnpackStopped",
+    "choose_results",
     "find_script",
     "pack",
     "pack_results",
@@ -102,8 +103,8 @@ class UnpackStopped(Exception):
 class _BoundedReads(io.BufferedReader):
     """A file that refuses one huge read: zipfile takes the whole directory in one."""
 
-    def __init__(self, path: Path, bound: int) -> None:
-        super().__init__(io.FileIO(path))
+    def __init__(self, file: Path | int, bound: int) -> None:
+        super().__init__(io.FileIO(file))
         self._bound = bound
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -115,7 +116,7 @@ class _BoundedReads(io.BufferedReader):
 
 
 def unpack(
-    archive: Path,
+    archive: Path | int,
     dest: Path,
     limits: UnpackLimits | None = None,
     *,
@@ -124,7 +125,7 @@ def unpack(
     """Unpack an archive into a new folder; all of it, or nothing.
 
     Args:
-        archive: a zip file, from anybody.
+        archive: a zip file, from anybody; or its descriptor, which is closed.
         dest: the folder to make; its parent must exist.
         limits: what the archive may become; None for the defaults.
         stopped: asked before each member and each block of one, in the thread that unpacks.
@@ -148,7 +149,7 @@ def unpack(
     with _BoundedReads(archive, bound) as file, _open(file) as opened:
         partial.mkdir()
         try:
-            room = limits.bytes_for(archive.stat().st_size)
+            room = limits.bytes_for(os.fstat(file.fileno()).st_size)
             members = _checked_members(opened, limits, room)
             files = _unpack_members(opened, members, partial, room, stopped)
             partial.rename(dest)
@@ -202,11 +203,11 @@ def find_script(folder: Path, kind: Literal["train", "track"] | None = None) -> 
     return found[0]
 
 
-def peek(archive: Path, name: str, most: int, limits: UnpackLimits | None = None) -> bytes:
+def peek(archive: Path | int, name: str, most: int, limits: UnpackLimits | None = None) -> bytes:
     """Read one file of a package, flat or with one folder at its top, without unpacking it.
 
     Args:
-        archive: a zip file, from anybody.
+        archive: a zip file, from anybody; or its descriptor, which is closed.
         name: of the file.
         most: bytes to read of it.
         limits: what the archive may hold; None for the defaults.
@@ -221,7 +222,8 @@ def peek(archive: Path, name: str, most: int, limits: UnpackLimits | None = None
     limits = limits or UnpackLimits()
     bound = max(_CHUNK, 65_557, limits.max_entries * 512)
     with _BoundedReads(archive, bound) as file, _open(file) as opened:
-        members = _checked_members(opened, limits, limits.bytes_for(archive.stat().st_size))
+        room = limits.bytes_for(os.fstat(file.fileno()).st_size)
+        members = _checked_members(opened, limits, room)
         for member, parts in members:
             if parts[-1] == name and len(parts) <= 2 and not member.is_dir():
                 found = b""

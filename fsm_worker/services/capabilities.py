@@ -24,6 +24,7 @@ from fsm_worker.services.nvml import (
     PatientNvml,
     PynvmlDriver,
 )
+from fsm_worker.services.shared_storage import SharedStorage
 from protocol.messages import Capabilities
 from protocol.sleap_rtc.peer import JOB_TYPES, need_of
 from protocol.table import MachineName
@@ -41,6 +42,7 @@ class WorkerCapabilities:
         runners: their names.
         disk: where jobs are kept.
         declared: what the operator says of the machine; it stands over what the driver says.
+        shared: the storage that clients see, too.
         environ: where CUDA_VISIBLE_DEVICES is inherited from.
 
     Attributes:
@@ -57,6 +59,7 @@ class WorkerCapabilities:
         runners: tuple[str, ...] = (),
         disk: Path | None = None,
         declared: Declared = _NOTHING,
+        shared: SharedStorage | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.gpu_id = gpu_id
@@ -65,6 +68,7 @@ class WorkerCapabilities:
         self._nvml = nvml or PatientNvml(PynvmlDriver())
         self._runners = runners
         self._disk = disk
+        self._shared = shared or SharedStorage()
         self._choice = GpuChoice(gpu_id, self._nvml, declared, environ.get(VISIBLE))
 
     # --- what it is --------------------------------------------------------------------------
@@ -113,6 +117,7 @@ class WorkerCapabilities:
             gpu=self._choice.measured.uuid,
             declared=self.declared.names,
             tags=self.declared.tags,
+            shared_storage=self._shared.is_there(),
         )
 
     # --- effects -----------------------------------------------------------------------------

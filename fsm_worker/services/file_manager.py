@@ -41,6 +41,7 @@ from fsm_worker.events import (
 )
 from fsm_worker.facts import FileFacts
 from fsm_worker.services.incoming_file import IncomingFile
+from fsm_worker.services.shared_storage import SharedStorage
 from fsm_worker.services.transfer import (
     Moved,
     OutgoingFile,
@@ -80,6 +81,7 @@ class FileManager:
         incoming_of: the machine that is told that incoming files move (the worker's jobs).
         outgoing_of: the same for outgoing files (the worker's results).
         watch: is told how far files have come, for progress bars.
+        shared: the storage that clients see, too.
         chunk: bytes of the largest chunk that is taken, header included.
     """
 
@@ -97,9 +99,11 @@ class FileManager:
         incoming_of: MachineName | None = None,
         outgoing_of: MachineName | None = None,
         watch: Callable[[Moved], None] = lambda _moved: None,
+        shared: SharedStorage | None = None,
         chunk: int = DEFAULT_CHUNK,
     ) -> None:
         self.root = root
+        self.shared = shared or SharedStorage()
         self._emit = emit
         self._send = send
         self._send_bulk = send_bulk
@@ -153,24 +157,19 @@ class FileManager:
         file = self._incoming.get(subject)
         if file is None:
             return
-        if len(frame) > (agreed := self._wanted[subject].chunk):
-            sentence = f"a chunk of {len(frame)} bytes is over the {agreed} agreed"
+        facts = self._wanted[subject]
+        if len(frame) > facts.chunk:
+            sentence = f"a chunk of {len(frame)} bytes is over the {facts.chunk} agreed"
             raise ProtocolError(ErrorCode.TOO_LARGE, sentence)
         try:
             file.write(chunk.offset, chunk.payload)
         except (ProtocolError, OSError) as error:
             self._not_stored(subject, error)
             return
-        self._moved(
-            subject,
-            Moved(
-                job=self._wanted[subject].job,
-                name=file.name,
-                done=file.received,
-                size=file.size,
-                incoming=True,
-            ),
+        moved = Moved(
+            job=facts.job, name=file.name, done=file.received, size=file.size, incoming=True
         )
+        self._moved(subject, moved)
         if file.complete:
             self._emit(MachineName.RECEIVING, subject, ChunksCompleted())
         elif file.save_due and subject not in self._saving:

@@ -303,11 +303,6 @@ class JobCoordinator:
             stage=facts.stage,
             stages=facts.stages,
             log_bytes=found[0].stat().st_size if found is not None and found[0].exists() else 0,
-            results=m.ResultsInfo(
-                state=held,
-                size=facts.results.size,
-                root=facts.results.root,
-                files=facts.results.files,
-            ),
+            results=msgspec.structs.replace(facts.results, state=held),
             submitted_at=self._submitted.get(job, 0.0),
         )

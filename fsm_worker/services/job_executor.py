@@ -44,7 +44,7 @@ from fsm_worker.services.archive import ArchiveRefused, UnpackLimits
 from fsm_worker.services.capabilities import WorkerCapabilities
 from fsm_worker.services.exit_reason import exit_reason, oom_kills, out_of_memory
 from fsm_worker.services.file_manager import FileManager
-from fsm_worker.services.job_run import JobClosed, Run
+from fsm_worker.services.job_run import JobClosed, Run, SharedPaths
 from fsm_worker.services.launch import ExitRecord, Launcher, LaunchFailed, LaunchSpec, Process
 from fsm_worker.services.log_stream import LogFeed
 from fsm_worker.services.progress_reporter import ProgressReporter
@@ -152,13 +152,18 @@ class JobExecutor:
                 ErrorCode.JOB_CONFLICT, "this id was used here before: submit with a new one"
             ) from error
         (folder / "inputs").mkdir()
-        inputs = effect.event.message.inputs
-        run = self._runs[effect.subject] = Run(folder, archive=inputs[0].name)
+        inputs, spec = effect.event.message.inputs, effect.event.message.spec
+        if spec.kind == "shared":
+            paths = SharedPaths(self._files.shared, spec.input, spec.output, effect.subject)
+            run = Run(folder, shared=paths)
+        else:
+            run = Run(folder, archive=inputs[0].name)
+        self._runs[effect.subject] = run
         run.log.touch()
         self._files.expect(effect.subject, inputs, folder / "inputs")
 
     async def validate_package(self, effect: ValidatePackage) -> None:
-        """Unpacks the package and parses its script."""
+        """Unpacks or copies the package and parses its script."""
         run = self._runs[effect.subject]
         try:
             await asyncio.to_thread(run.read_package, self._runners, self._limits)
@@ -168,6 +173,8 @@ class JobExecutor:
             )
         except ArchiveRefused as refusal:
             problem = Problem(code=ErrorCode.PACKAGE_REFUSED, sentence=str(refusal))
+        except ProtocolError as refusal:
+            problem = Problem(code=refusal.code, sentence=refusal.sentence)
         except JobClosed:
             return
         else:
@@ -293,18 +300,19 @@ class JobExecutor:
     # --- effects: after the process ------------------------------------------------------------
 
     async def collect_outputs(self, effect: CollectOutputs) -> None:
-        """Packs and hashes what the job made."""
+        """Hashes what the job made, and packs it or puts it into the shared storage."""
         run = self._runs[effect.subject]
         try:
-            results = await asyncio.to_thread(
-                run.pack_results, self._runners, self._files.results_of(effect.subject)
+            results, problems = await asyncio.to_thread(
+                run.collect_results, self._runners, self._files.results_of(effect.subject)
             )
         except JobClosed:
             return
         except OSError as error:
             self._emit(MachineName.JOB, effect.subject, CollectFailed(reason=str(error)))
             return
-        self._emit(MachineName.JOB, effect.subject, Collected(results=results))
+        collected = Collected(results=results, problems=problems)
+        self._emit(MachineName.JOB, effect.subject, collected)
 
     def discard_outputs(self, effect: DiscardOutputs) -> None:
         """Nothing is kept of a cancelled job but its log."""

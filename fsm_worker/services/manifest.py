@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from fsm_worker.services.disk import hash_file
 from fsm_worker.services.member_names import ArchiveRefused, parts_of
 
 MANIFEST = "manifest.json"
@@ -74,17 +75,20 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def verify_manifest(folder: Path) -> None:
+def verify_manifest(folder: Path, digest: str = "") -> None:
     """Compare a folder with its manifest, file by file; blocking.
 
     Args:
-        folder: an unpacked results archive.
+        folder: an unpacked results archive, or results in the shared storage.
+        digest: SHA-256 of the manifest itself, hexadecimal, where it is known.
 
     Raises:
         ManifestMismatch: at the first file that is missing, of another size or hash, or not in
             the manifest; also if there is no manifest.
     """
     manifest = read_manifest(folder)
+    if digest and hash_file(folder / MANIFEST)[1] != digest:
+        raise ManifestMismatch(MANIFEST, "is not the one that the worker has written")
     for entry in manifest.files:
         path = folder / entry.path
         if path.is_symlink() or not path.is_file():

@@ -127,15 +127,43 @@ def pack_results(
     Raises:
         OSError: if the disk fails.
     """
+    members, left_out = choose_results(folder, outputs, log=log, inputs=inputs, skip=dest)
+    with _archive(dest) as (archive, sink):
+        packed = _write(archive, members, on_bytes, lambda fault: left_out.append(_left_out(fault)))
+        manifest = Manifest(files=tuple(packed), left_out=tuple(left_out))
+        with archive.open(MANIFEST, "w") as member:
+            member.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    return PackedArchive(dest, sink.size, sink.root, len(packed), tuple(left_out))
+
+
+def choose_results(
+    folder: Path,
+    outputs: Sequence[str],
+    *,
+    log: Path | None = None,
+    inputs: Snapshot | None = None,
+    skip: Path | None = None,
+) -> tuple[dict[str, Path], list[LeftOut]]:
+    """Find what of a folder is a job's results.
+
+    Args:
+        folder: where the job ran; the members' names are relative to it.
+        outputs: files and folders in it, from `Runner.outputs`.
+        log: the job's output, which goes beside them under its own name.
+        inputs: from `snapshot` before the job ran; what is still the same is no result.
+        skip: a file that is none.
+
+    Returns:
+        Files by their names, empty folders with `/` at the end; and what can't be among them.
+    """
     left_out: list[LeftOut] = []
 
     def leave_out(fault: ArchiveRefused) -> None:
-        name = fault.member.encode(errors="backslashreplace").decode()
-        left_out.append(LeftOut(path=name, why=fault.sentence))
+        left_out.append(_left_out(fault))
 
     members: dict[str, Path] = {}
     for output in outputs:
-        members.update(_walk(folder, output, leave_out, skip=dest))
+        members.update(_walk(folder, output, leave_out, skip=skip))
     for name, before in (inputs or {}).items():
         if name in members and _fingerprint(members[name]) == before:
             del members[name]
@@ -147,12 +175,12 @@ def pack_results(
             name = f"job-{name}"
         members[name] = log
     _check_names(members, leave_out)
-    with _archive(dest) as (archive, sink):
-        packed = _write(archive, members, on_bytes, leave_out)
-        manifest = Manifest(files=tuple(packed), left_out=tuple(left_out))
-        with archive.open(MANIFEST, "w") as member:
-            member.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    return PackedArchive(dest, sink.size, sink.root, len(packed), tuple(left_out))
+    return members, left_out
+
+
+def _left_out(fault: ArchiveRefused) -> LeftOut:
+    name = fault.member.encode(errors="backslashreplace").decode()
+    return LeftOut(path=name, why=fault.sentence)
 
 
 def snapshot(folder: Path) -> Snapshot:

@@ -18,6 +18,8 @@ from fsm_worker.services.archive import SCRIPTS, ArchiveRefused, peek
 from fsm_worker.services.disk import NotEnoughDisk, free_bytes, hash_file, write_at
 from fsm_worker.services.incoming_file import RESERVE
 from fsm_worker.services.script import MAX_SCRIPT_BYTES, ScriptRefused, Word, commands
+from fsm_worker.services.shared_package import read_commands
+from fsm_worker.services.shared_storage import SharedStorage
 from protocol.bulk import Ranges
 from protocol.errors import ErrorCode, ProtocolError
 
@@ -112,12 +114,9 @@ class FileSpool:
             )
         try:
             text = peek(self._path, SCRIPTS[kind], MAX_SCRIPT_BYTES).decode(errors="replace")
-            names = [name_of(words, kind) for words in commands(text)]
         except ArchiveRefused as refusal:
             raise PackageRefused(f"the package {refusal.sentence}") from refusal
-        except ScriptRefused:
-            names = []  # the worker says what is wrong with it, with the line
-        return self.digest(), tuple(names)
+        return self.digest(), names_in(text, kind)
 
     def digest(self) -> str:
         """Hashes the file (SHA-256, hexadecimal); blocking.
@@ -215,6 +214,63 @@ class Spools:
         spool = FileSpool(path, size)
         self._open.append(spool)
         return spool
+
+
+class SharedPackages:
+    """Packages in the shared storage, as a guest needs them.
+
+    Args:
+        storage: where they lie.
+    """
+
+    def __init__(self, storage: SharedStorage) -> None:
+        self._storage = storage
+
+    def check_input(self, path: str) -> tuple[str, tuple[str, ...]]:
+        """Looks for a package; blocking.
+
+        Args:
+            path: relative to the root.
+
+        Returns:
+            Which script it holds, "train" or "track", and a name for each command.
+
+        Raises:
+            ProtocolError: the path can't be used, or there is no shared storage.
+            PackageRefused: it holds no script.
+            OSError: the storage fails.
+        """
+        why = ""
+        for kind in SCRIPTS:
+            try:
+                return kind, names_in(read_commands(self._storage, path, kind), kind)
+            except ArchiveRefused as refusal:
+                why = why or f"the package {refusal.sentence}"
+        raise PackageRefused(why)
+
+    def check_output(self, path: str) -> None:
+        """Finds out whether results can go into a folder; blocking.
+
+        Raises:
+            ProtocolError: they can't.
+        """
+        self._storage.check_output(path)
+
+
+def names_in(text: str, kind: str) -> tuple[str, ...]:
+    """Names the commands of a script for people.
+
+    Args:
+        text: of the script.
+        kind: of the script.
+
+    Returns:
+        None for a script that the worker refuses: it says what is wrong with it, with the line.
+    """
+    try:
+        return tuple(name_of(words, kind) for words in commands(text))
+    except ScriptRefused:
+        return ()
 
 
 def name_of(words: tuple[Word, ...], kind: str) -> str:

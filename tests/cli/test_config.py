@@ -28,6 +28,16 @@ def test_what_is_shown_can_be_put_into_the_file(tmp_path: Path) -> None:
     assert load({}, {}, tmp_path / "again.toml")["name"] == 'a "b" \\ c'
 
 
+def test_the_shared_storage_has_a_flag_a_variable_and_a_line(tmp_path: Path) -> None:
+    state = {"FSM_WORKER_STATE": str(tmp_path)}
+    assert load({}, state)["shared_storage"] == ""
+    (tmp_path / "worker.toml").write_text('shared_storage = "/mnt/file"\n')
+    assert load({}, state)["shared_storage"] == "/mnt/file"
+    named = state | {"FSM_WORKER_SHARED_STORAGE": "/mnt/environment"}
+    assert load({}, named)["shared_storage"] == "/mnt/environment"
+    assert load({"shared_storage": "/mnt/flag"}, named)["shared_storage"] == "/mnt/flag"
+
+
 def test_a_rooms_token_is_not_shown(tmp_path: Path) -> None:
     flags = {"state": str(tmp_path), "room": "r", "token": "t0ken", "signaling": "ws://h:1"}
     config = load(flags, {})

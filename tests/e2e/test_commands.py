@@ -42,10 +42,10 @@ class Shell:
 
 
 @contextlib.asynccontextmanager
-async def a_worker(folder: Path) -> AsyncIterator[tuple[Shell, list[str]]]:
+async def a_worker(folder: Path, *settings: str) -> AsyncIterator[tuple[Shell, list[str]]]:
     """A worker's process; gives the words of the very line that it printed."""
     shell = Shell(folder)
-    process = await shell.start("worker", "--listen", "127.0.0.1:0", "--name", "lab")
+    process = await shell.start("worker", "--listen", "127.0.0.1:0", "--name", "lab", *settings)
     assert process.stdout is not None
     try:
         line = ""

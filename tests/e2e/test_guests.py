@@ -296,6 +296,8 @@ async def test_one_package_at_a_time(tmp_path: Path) -> None:
         ('JOB_SUBMIT::j-1::{"type": "train"}', "JOB_REJECTED::j-1::"),
         ("FILE_UPLOAD_CHECK::00::x.slp", "FILE_UPLOAD_ERROR::"),
         ("SHARED_INPUT_PATH::x/y", "PATH_ERROR::"),
+        ("SHARED_OUTPUT_PATH::x/y", "PATH_ERROR::"),
+        ("SHARED_STORAGE_JOB::start", "PATH_ERROR::"),
         ('ZMQ_CTRL::{"command": "dance"}', "send stop or cancel"),
         ("JOB_STOP", "no job of yours"),
         ("END_OF_FILE", "no file was taken"),

@@ -158,14 +158,22 @@ async def test_p4_a_job_s_beginning_and_end_are_told(tmp_path: Path) -> None:
         assert jobs(lab) == [(JobState.DONE, Outcome.SUCCEEDED)]
 
 
-async def test_p5_a_flow_that_is_not_performed_is_refused_in_words(tmp_path: Path) -> None:
+async def test_p5_a_job_in_the_shared_storage_trains_to_its_end(tmp_path: Path) -> None:
     """The original's shared storage always failed: "no attribute 'gui'", as the job's error."""
-    async with a_client(tmp_path) as (lab, client):
-        client.say("JOB_ID::j-1", "SHARED_INPUT_PATH::in", "SHARED_STORAGE_JOB::start")
-        told = await client.hears("PATH_ERROR::", times=2)
-        assert "PACKAGE_TYPE" in told
+    folder = tmp_path / "storage" / "jobs" / "j-1"
+    folder.mkdir(parents=True)
+    (folder / "training.zip").write_bytes(digits(tmp_path))
+    async with a_client(tmp_path, shared_storage=tmp_path / "storage") as (lab, client):
+        client.say("JOB_ID::j-1", "SHARED_INPUT_PATH::jobs/j-1/training.zip")
+        await client.hears("PATH_VALIDATED::input")
+        client.say("SHARED_OUTPUT_PATH::jobs/j-1/output")
+        await client.hears("PATH_VALIDATED::output")
+        client.say("SHARED_STORAGE_JOB::start")
+        await client.hears("JOB_COMPLETE::j-1::jobs/j-1/output")
         assert client.told("attribute") == []
-        assert jobs(lab) == []
+        assert client.told("JOB_FAILED") == []
+        assert jobs(lab) == [(JobState.DONE, Outcome.SUCCEEDED)]
+    assert list((folder / "output").rglob("model.npz"))
 
 
 async def test_p6_an_error_by_signaling_does_not_end_the_worker(tmp_path: Path) -> None:

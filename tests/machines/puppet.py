@@ -41,6 +41,8 @@ TASKS = (
     f.SendRanges,
     f.OpenSocket,
     f.CheckPackage,
+    f.CheckInput,
+    f.CheckOutput,
     f.FeedPackage,
     f.HandOver,
 )
@@ -56,8 +58,11 @@ class Told(m.Struct, frozen=True):
     message: m.Message
 
 
-def submission(job: str, *, wall_s: float = 0.0) -> m.Submit:
+def submission(job: str, *, wall_s: float = 0.0, shared: bool = False) -> m.Submit:
     """A job of one package; another limit is another submission."""
+    if shared:
+        spec = m.JobSpec(kind="shared", name="digits", input="in", output="out")
+        return m.Submit(job=job, spec=spec, policy=m.JobPolicy(wall_s=wall_s))
     return m.Submit(
         job=job,
         spec=m.JobSpec(name="digits"),

@@ -107,6 +107,15 @@ EVENTS: dict[type[Event], Event] = {
         e.StopAsked(),
         e.CancelAsked(),
         e.FlowAsked(frame=NotPerformed(tag="FS_GET_INFO")),
+        e.SharedJobNamed(label="j-1"),
+        e.InputNamed(path="jobs/j-1/in.zip"),
+        e.OutputNamed(path="jobs/j-1/out"),
+        e.InputChecked(
+            path="jobs/j-1/in.zip", kind="track", stages=("inference",), reason="it is not there"
+        ),
+        e.OutputChecked(path="jobs/j-1/out", reason="it holds something"),
+        e.PathRefused(reason="it is absolute"),
+        e.SharedJobAsked(job=JOB),
         e.GuestRefused(reason="no frame of this dialect begins so"),
         e.SocketOpened(),
         e.SocketFailed(reason="connection refused"),

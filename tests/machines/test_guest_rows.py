@@ -20,10 +20,26 @@ PACKAGE = {"name": "digits.zip", "size": 2048, "gui": True}
 OLD: dict[str, Any] = {
     "job": "job-0ld00ld0", "root": ROOT, "stages": ("digits",), "stage": 0, "log_over": True,
     "outcome": Outcome.FAILED, "problems": (PROBLEM,), "results": RESULTS, "transfer": 3,
+    "shared": True,
 }  # fmt: skip
 NEW: dict[str, Any] = {
-    "job": "", "root": "", "stages": (), "stage": -1, "log_over": False,
-    "outcome": Outcome.NONE, "problems": (), "results": ResultsInfo(), "transfer": 0,
+    "job": "",
+    "root": "",
+    "stages": (),
+    "stage": -1,
+    "log_over": False,
+    "outcome": Outcome.NONE,
+    "problems": (),
+    "results": ResultsInfo(),
+    "transfer": 0,
+    "shared": False,
+}
+#: Of a job in the shared storage that can start.
+PATHS: dict[str, Any] = {"label": "j-1", "input": "jobs/j-1/in.zip", "output": "jobs/j-1/out"}
+ABOUT: dict[str, Any] = {"kind": "track", "stages": ("inference",)}  # fmt: skip
+#: It forgets how the job before it ended, and knows the commands from its package.
+STARTED = {name: value for name, value in NEW.items() if name != "stages"} | {
+    "job": JOB, "shared": True,
 }  # fmt: skip
 LIVE = "waiting receiving checking submitted returning handing"
 BUSY = "receiving checking submitted returning handing"
@@ -91,6 +107,21 @@ CASES = (
     case("Q29", "returning", failed("take_results"), "waiting", "RefuseResults DropPackage"),
     case("Q30", "handing", e.HandedOver(files=1), "waiting", "ConfirmResults DropPackage"),
     case("Q31", "handing", failed("hand_over"), "waiting", "RefuseResults DropPackage"),
+    # A job in the shared storage: its name, its paths one by one, its start.
+    case("Q37", "waiting", e.SharedJobNamed(label="j-2"), STAYS, "", PATHS,
+         label="j-2", input="", output=""),
+    case("Q38", "waiting", e.InputNamed(path="x"), STAYS, "CheckInput", PATHS, input=""),
+    case("Q39", "waiting", e.OutputNamed(path="x"), STAYS, "CheckOutput", PATHS, output=""),
+    case("Q40", "waiting", e.InputChecked(path="in.zip", **ABOUT), STAYS, "AcceptPath(input)",
+         input="in.zip", **ABOUT),
+    case("Q42", "waiting", e.OutputChecked(path="out"), STAYS, "AcceptPath(output)", output="out"),
+    case("Q41", "waiting", e.InputChecked(path="x", reason="not there"), STAYS, "RefusePath"),
+    case("Q43", "waiting", e.OutputChecked(path="x", reason="it is full"), STAYS, "RefusePath"),
+    case("Q44", "waiting", failed("check_input"), STAYS, "RefusePath"),
+    case("Q44", "waiting", failed("check_output"), STAYS, "RefusePath"),
+    case("Q50", LIVE, e.PathRefused(reason="it climbs"), STAYS, "RefusePath"),
+    case("Q45", "waiting", e.SharedJobAsked(job=JOB), "submitted", "SubmitShared",
+         {**OLD, **PATHS, "shared": False}, **STARTED),
     # What is refused leaves it where it was, or waiting for another package.
     case("Q10", "checking", e.PackageChecked(reason="too few bytes"), "waiting",
          "DropPackage TellReason"),
@@ -104,12 +135,22 @@ CASES = (
 #: What is answered with a sentence: the row, where, what was said, and words of the answer.
 SENTENCES = (
     ("Q6", BUSY, announced(), "", "one package at a time"),
+    ("Q46", "waiting", e.SharedJobAsked(job=JOB), "", "until both paths are validated"),
+    ("Q47", BUSY, e.InputNamed(path="x"), "", "one job at a time"),
+    ("Q48", BUSY, e.OutputNamed(path="x"), "", "one job at a time"),
+    ("Q49", BUSY, e.SharedJobAsked(job=JOB), "", "one job at a time"),
     ("Q8", "waiting", e.PackageEnded(), "", "FILE_META"),
     ("Q12", "receiving checking", e.StopAsked(), "waiting", DROPPED),
     ("Q13", "receiving checking", e.CancelAsked(), "waiting", DROPPED),
     ("Q32", "waiting returning handing", e.StopAsked(), "", "no job of yours"),
     ("Q33", "waiting returning handing", e.CancelAsked(), "", "no job of yours"),
 )
+
+
+@pytest.mark.parametrize("lacks", sorted(PATHS))
+def test_a_shared_job_does_not_start_without_its_name_and_both_paths(lacks: str) -> None:
+    guest = at(GuestState.WAITING, **PATHS | {lacks: ""})
+    assert guest.step(e.SharedJobAsked(job=JOB)).row == "Q46"
 
 
 @each(CASES)

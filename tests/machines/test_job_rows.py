@@ -8,6 +8,7 @@ from msgspec import structs
 from fsm_worker import events as e
 from fsm_worker.events import Event, Timer
 from fsm_worker.facts import JobFacts, Why
+from fsm_worker.machines.defaults import seconds
 from fsm_worker.machines.engine import Instance, Verdict
 from fsm_worker.machines.job import JOB, MOST_ALIVE
 from protocol.errors import ErrorCode
@@ -40,16 +41,21 @@ from tests.machines.scenario import (
 from tests.protocol.samples import PROBLEM, RESULTS, ROOT
 
 PACKAGE = InputFile(name="package.zip", size=4096, root=ROOT)
+PATHS = {"input": "jobs/1/in.zip", "output": "jobs/1/out"}
 LABELS = InputFile(name="labels.slp", size=1024, root=ROOT)
 
 
 def submit(
-    *inputs: InputFile, kind: str = "package", wall_s: float = 60.0, key: str = "alice"
+    *inputs: InputFile,
+    kind: str = "package",
+    wall_s: float = 60.0,
+    key: str = "alice",
+    **paths: str,
 ) -> Event:
     message = Submit(
         job=SUBJECT,
-        spec=JobSpec(kind=kind, name="digits"),
-        inputs=inputs or (PACKAGE,),
+        spec=JobSpec(kind=kind, name="digits", **paths),
+        inputs=inputs or (() if kind == "shared" else (PACKAGE,)),
         policy=JobPolicy(wall_s=wall_s, queue_s=30.0),
     )
     return received(message, key=key)
@@ -123,6 +129,10 @@ CASES = (
     case("J1", "new", submit(), "staging", "OpenJob SendSnapshot Timer(staging)",
          owner="alice", name="digits", digest=Sha256(), inputs=("package.zip",), wall_s=60.0,
          queue_s=30.0),
+    # In the shared storage, nothing has to arrive.
+    case("J68", "new", submit(kind="shared", **PATHS), "validating",
+         "OpenJob SendSnapshot ValidatePackage Timer(preflight)",
+         owner="alice", name="digits", digest=Sha256(), wall_s=60.0, queue_s=30.0, shared=True),
     case("J2", "new", submit(PACKAGE, LABELS), "rejected", "SendSnapshot",
          owner="alice", name="digits", digest=Sha256(), inputs=("package.zip", "labels.slp"),
          wall_s=60.0, queue_s=30.0, outcome=Outcome.REJECTED,
@@ -203,7 +213,7 @@ CASES = (
     case("J36", "running", STOP, "stopping", ASK, {"step": 2}, why=Why.STOP, step=0),
     case("J37", "running", Timer.WALL, "stopping", ASK, {"step": 2}, why=Why.WALL, step=0),
     # So does a break that an operator wants, once the job has had its time.
-    case("J67", "running", e.DrainOverdue(), "stopping", ASK, {"step": 2}, why=Why.DRAIN, step=0),
+    case("J30", "running", e.DrainOverdue(), "stopping", ASK, {"step": 2}, why=Why.DRAIN, step=0),
     # Cancel throws away, also while it stops; so does a worker that ends.
     case("J38", "running", e.WorkerStopping(), "cancelling", TERM, why=Why.WORKER),
     case("J39", "running stopping", CANCEL, "cancelling", TERM, why(Why.STOP), why=Why.CANCEL),
@@ -253,6 +263,8 @@ CASES = (
          outcome=Outcome.CANCELLED),
     # Its outputs are packed; that they can't be does not change the outcome.
     case("J49", "collecting", e.Collected(results=RESULTS), "done", CLOSE, results=RESULTS),
+    case("J49", "collecting", e.Collected(results=RESULTS, problems=(PROBLEM,)), "done", CLOSE,
+         results=RESULTS, problems=(PROBLEM,)),
     case("J50", "collecting", e.CollectFailed(reason="no room"), "done", CLOSE,
          problems=problem(E.RESULTS_PARTIAL, "no room")),
     case("J51", "collecting", Timer.COLLECT, "done", CLOSE,
@@ -299,6 +311,27 @@ def at(state: JobState, **facts: Any) -> Instance[JobState, JobFacts]:
 def test_what_is_no_package_is_rejected(kind: str) -> None:
     instance = Instance(JOB, SUBJECT)
     assert instance.step(submit(kind=kind)).row == "J2"
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        received(Submit(job=SUBJECT, spec=JobSpec())),
+        submit(kind="shared"),
+        submit(kind="shared", input="in.zip"),
+        submit(kind="shared", output="out"),
+        submit(PACKAGE, kind="shared", **PATHS),
+        submit(**PATHS),
+        submit(output="out"),
+    ],
+)
+def test_what_is_neither_quite_a_package_nor_quite_two_paths_is_rejected(half: Event) -> None:
+    assert Instance(JOB, SUBJECT).step(half).row == "J2"
+
+
+def test_a_package_in_the_shared_storage_has_the_time_that_copying_takes() -> None:
+    times = [seconds(Timer.PREFLIGHT, JobFacts(shared=shared), {}) for shared in (False, True)]
+    assert times == [60.0, 1800.0]
 
 
 @pytest.mark.parametrize(

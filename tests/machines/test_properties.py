@@ -42,6 +42,7 @@ Address = tuple[MachineName, str]
 
 KEYS = ("alice", "bob", "stranger")  # all may come in; the stranger submits nothing
 JOBS = ("job-aaaaaaaa", "job-bbbbbbbb", "job-cccccccc")
+SHARED_JOB = JOBS[2]  # its files lie in the shared storage
 ON_GPU = {J.PREPARING, J.RUNNING, J.STOPPING, J.CANCELLING, J.KILLING}
 UP = {LinkState.UP, LinkState.SUSPECT}
 ENDED = {J.DONE, J.REJECTED}
@@ -54,6 +55,7 @@ RESTS: set[tuple[MachineName, Any]] = {
     *((M.JOB, state) for state in ENDED),
     (M.RESULTS, ResultsState.NONE),
     (M.RESULTS, ResultsState.EXPIRED),
+    (M.RESULTS, ResultsState.SHARED),
     (M.SIGNALLING, SignallingState.DOWN),
     (M.SIGNALLING, SignallingState.REFUSED),
     (M.RECEIVING, ReceivingState.SUSPENDED),  # its session has a timer
@@ -87,6 +89,11 @@ TO_GUESTS = (
     e.ResultsOffered(transfer=1, size=SIZE, root=ROOT),
     e.ChunksCompleted(),
     e.ResultsLost(reason="expired"),
+    e.SharedJobNamed(label="j-1"),
+    e.InputNamed(path="in"),
+    e.OutputNamed(path="out"),
+    e.PathRefused(reason="it is absolute"),
+    e.SharedJobAsked(job="job-of-a-guest"),
 )
 
 some = st.integers(0, 999)
@@ -107,9 +114,11 @@ settings.register_profile(
 now_and_then = precondition(lambda self: self.turn % 3 == 0)
 
 
-def results(*, made: bool) -> m.ResultsInfo:
-    if not made:
-        return m.ResultsInfo()
+def results(*, shared: bool) -> m.ResultsInfo:
+    if shared:
+        return m.ResultsInfo(
+            state=ResultsState.SHARED, size=SIZE, files=2, folder="out", manifest=ROOT
+        )
     return m.ResultsInfo(state=ResultsState.HELD, size=SIZE, root=ROOT, files=2)
 
 
@@ -409,7 +418,7 @@ class WorkerMachine(RuleBasedStateMachine):
         before = self.p.world.get(M.JOB, job)
         facts = before.facts if before is not None else None
         heard = len(self.p.told)
-        self.p.say(link, submission(job, wall_s=limit))
+        self.p.say(link, submission(job, wall_s=limit, shared=job == SHARED_JOB))
         mine = [told.message for told in self.p.told[heard:] if told.session == session]
         answers = [said for said in mine if isinstance(said, m.JobSnapshot | m.Error)]
         if job not in self.submitted:
@@ -644,7 +653,7 @@ class WorkerMachine(RuleBasedStateMachine):
             case f.CollectOutputs:
                 if other:
                     return e.CollectFailed(reason="disk full")
-                return e.Collected(results=results(made=True))
+                return e.Collected(results=results(shared=subject == SHARED_JOB))
             case f.VerifyIncoming:
                 return e.DigestMismatched() if other else e.DigestMatched()
             case f.OpenIncoming:
@@ -661,6 +670,10 @@ class WorkerMachine(RuleBasedStateMachine):
                 if other:
                     return e.PackageChecked(reason="too few bytes")
                 return e.PackageChecked(root=ROOT, job="job-of-a-guest", stages=("digits",))
+            case f.CheckInput:
+                return e.InputChecked(path="in", reason="it is not there" if other else "")
+            case f.CheckOutput:
+                return e.OutputChecked(path="out", reason="it is full" if other else "")
             case f.FeedPackage:
                 return e.PackageTaken()
             case f.HandOver:
@@ -985,7 +998,8 @@ class WorkerMachine(RuleBasedStateMachine):
                 break
         for job in self.submitted:
             assert self.p.state(M.JOB, job) in ENDED, "a job is stuck"
-            assert self.p.state(M.RESULTS, job) in {None, ResultsState.EXPIRED}
+            ends = {None, ResultsState.EXPIRED, ResultsState.SHARED}
+            assert self.p.state(M.RESULTS, job) in ends
         assert self.p.status in rest
         assert self.p.world.all(M.LINK) == self.p.world.all(M.SESSION) == []
         assert self.p.world.all(M.GUEST) == []

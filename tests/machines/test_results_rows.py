@@ -3,6 +3,7 @@
 from fsm_worker import events as e
 from fsm_worker.events import Timer
 from fsm_worker.machines.results import RESULTS
+from protocol.lifecycle import ResultsState
 from protocol.messages import Fetch, ResultsInfo
 from tests.machines.samples import received
 from tests.machines.scenario import STAYS, SUBJECT, Case, case, covered, declared, each, play
@@ -11,6 +12,9 @@ from tests.protocol.samples import ROOT
 
 FETCH = received(Fetch(job=SUBJECT))
 BROKEN_OFF = e.DeliveryFailed()
+SHARED = ResultsInfo(
+    state=ResultsState.SHARED, size=2048, files=4, folder="jobs/1/out", manifest=ROOT
+)
 LATE = {"session": "s-1"}
 
 CASES = (
@@ -19,6 +23,10 @@ CASES = (
          owner="alice", size=2048, root=ROOT),
     case("R2", "none", e.JobDone(results=ResultsInfo(), owner="alice"), "expired", "",
          owner="alice"),
+    # What lies in the shared storage is not kept here.
+    case("R13", "none", e.JobDone(results=SHARED, owner="alice"), "shared", "",
+         owner="alice", size=2048, folder="jobs/1/out"),
+    case("R14", "shared", FETCH, STAYS, "ReplyError(results_shared: shared storage)"),
     # Asked for too early, in time, again, and too late.
     case("R3", "none", FETCH, STAYS, "ReplyError(results_not_ready: not ended)"),
     case("R4", "held delivered", FETCH, "delivering", "Timer(delivery)", session="s-1"),

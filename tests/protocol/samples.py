@@ -95,6 +95,7 @@ FRAMES: tuple[Frame, ...] = (
                 gpu="GPU-1",
                 declared=("gpu.memory_mb",),
                 tags=("a100-pool",),
+                shared_storage=True,
             ),
         ),
     ),

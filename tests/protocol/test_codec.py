@@ -164,7 +164,7 @@ MALFORMED = {
     "a job id that begins with a dash": submit(job="-rf-everything"),
     "a job id with a line end": submit(job=JOB + "\n"),
     "a stop of a job id with a line end": about("stop", job=JOB + "\n"),
-    "a submission without inputs": submit(inputs=[]),
+    "a shared path of 1025 characters": submit(spec={"kind": "shared", "input": "x" * 1025}),
     "a submission with 65 inputs": submit(
         inputs=[{"name": f"{n}", "size": 1, "root": ROOT} for n in range(65)]
     ),

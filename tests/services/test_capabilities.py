@@ -20,6 +20,7 @@ from fsm_worker.services.capabilities import WorkerCapabilities
 from fsm_worker.services.declared import DeclarationRefused, Declared, read_declared
 from fsm_worker.services.gpu_choice import NoSuchGpu
 from fsm_worker.services.nvml import GpuDriverFailed, Load, PatientNvml, PynvmlDriver
+from fsm_worker.services.shared_storage import SharedStorage
 from fsm_worker.services.telemetry import TelemetrySampler
 from protocol.messages import Gpu
 from protocol.need import parse_need
@@ -102,6 +103,14 @@ PROBE = ProbeHost(
     subject="worker", event=Started(), facts=WorkerFacts(), row="W1", before="starting",
     after="starting",
 )  # fmt: skip
+
+
+def test_that_there_is_a_shared_storage_is_said_while_it_is_there(library, tmp_path) -> None:
+    assert not worker(library).snapshot().shared_storage
+    capabilities = worker(library, shared=SharedStorage(tmp_path / "lab"))
+    assert not capabilities.snapshot().shared_storage
+    (tmp_path / "lab").mkdir()
+    assert capabilities.snapshot().shared_storage
 
 
 async def probed(capabilities_of) -> tuple[MachineName, str, object]:

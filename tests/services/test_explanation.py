@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import msgspec
 import pytest
@@ -68,12 +69,14 @@ async def test_each_row_comes_with_its_event_and_the_answers_of_its_guards(tmp_p
         found = explanation(path, FIRST)
     told = [(step.row, step.event, step.guards, step.after) for step in found.steps]
     assert told == [
-        ("J1", "recv_submit", {"runnable": True, "few_alive": True}, "staging"),
+        ("J1", "recv_submit", ANY, "staging"),
         ("J7", "client_detached", {}, "staging"),  # nobody of that key is attached
         ("J10", "input_stored", {"last_input": True}, "validating"),
         ("J14", "validation_passed", {}, "queued"),
         ("J17", "slot_granted", {}, "preparing"),
     ]
+    asked = found.steps[0].guards
+    assert asked["runnable"] is asked["few_alive"] is True
     assert (found.job, found.state) == (FIRST, "preparing")
     assert "prepared" in found.awaits
     assert "recv_attach" not in found.awaits  # it leads nowhere else

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -29,12 +30,14 @@ from fsm_worker.events import (
     ValidationPassed,
 )
 from fsm_worker.facts import JobFacts
-from fsm_worker.services.archive import UnpackLimits, pack, unpack
+from fsm_worker.services import job_run
+from fsm_worker.services.archive import UnpackLimits, pack, unpack, verify_manifest
 from fsm_worker.services.exit_reason import exit_reason, oom_kills, out_of_memory
 from fsm_worker.services.job_executor import JobExecutor
 from fsm_worker.services.launcher import ExitRecord, LaunchFailed, LocalLauncher
 from fsm_worker.services.nvml import Load
 from fsm_worker.services.recipe import Runner
+from fsm_worker.services.shared_storage import SharedStorage
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.messages import InputFile, JobSpec, Submit
 
@@ -78,6 +81,10 @@ class Files:
 
     def results_of(self, job):
         return self.folder(job) / "results.zip"
+
+    @property
+    def shared(self):
+        return SharedStorage(self.root.parent / "storage")
 
     def expect(self, job, files, directory):
         assert directory.is_dir()
@@ -227,6 +234,18 @@ class Desk:
         self.open(job)
         pack(folder, self.files.folder(job) / "inputs" / "package.zip")
 
+    def open_shared(self, *programs: str, job: str = JOB) -> Path:
+        """Open a job whose package of some shell programs lies in the shared storage."""
+        storage = self.packages / "storage"
+        (storage / "in").mkdir(parents=True)
+        for number, program in enumerate(programs):
+            (storage / "in" / f"stage{number}.sh").write_text(program)
+        script = "".join(f"job stage{number}.sh\n" for number in range(len(programs)))
+        (storage / "in" / "train-script.sh").write_text(script)
+        message = Submit(job=job, spec=JobSpec(kind="shared", input="in", output="out"))
+        self.executor.open_job(self.effect(ef.OpenJob, job, event=Received(message=message)))
+        return storage
+
     def open(self, job: str = JOB) -> None:
         root = hashlib.sha256().hexdigest()
         inputs = (InputFile(name="package.zip", size=0, root=root),)
@@ -320,6 +339,74 @@ async def test_a_job_goes_from_its_package_to_its_results_and_leaves_only_those(
     unpack(desk.files.results_of(JOB), desk.packages / "out")
     assert (desk.packages / "out/results/two").read_text() == "two\n"
     assert desk.reporter.open_ports == set()
+
+
+async def test_a_job_in_the_shared_storage_comes_from_there_and_goes_there(desk) -> None:
+    storage = desk.open_shared("mkdir results; echo one > results/one\n")
+    await desk.executor.validate_package(desk.effect(ef.ValidatePackage))
+    assert desk.news() == ValidationPassed(stages=1)
+    await desk.executor.prepare_run(desk.effect(ef.PrepareRun))
+    assert desk.news() == Prepared(gpu_free=True)
+    assert (await desk.exited()).ok
+    await desk.executor.collect_outputs(desk.effect(ef.CollectOutputs))
+    collected = desk.news()
+    assert isinstance(collected, Collected)
+    assert (collected.results.folder, collected.problems) == ("out", ())
+    verify_manifest(storage / "out", collected.results.manifest)
+    assert (storage / "out" / "results" / "one").read_text() == "one\n"
+    assert await desk.clean() == CleanSucceeded()
+    await desk.close_job()
+    assert desk.left() == {"output.log", "record"}
+    assert {path.name for path in (storage / "in").iterdir()} == {"stage0.sh", "train-script.sh"}
+
+
+async def test_what_can_not_go_there_is_packed_and_the_job_says_why(desk) -> None:
+    storage = desk.open_shared("mkdir results; echo one > results/one\n")
+    await desk.executor.validate_package(desk.effect(ef.ValidatePackage))
+    await desk.executor.prepare_run(desk.effect(ef.PrepareRun))
+    desk.told.clear()
+    assert (await desk.exited()).ok
+    shutil.rmtree(storage)
+    await desk.executor.collect_outputs(desk.effect(ef.CollectOutputs))
+    collected = desk.news()
+    assert isinstance(collected, Collected)
+    assert collected.results.files == 2
+    assert (collected.results.folder, len(collected.results.root)) == ("", 64)
+    [problem] = collected.problems
+    assert problem.code is ErrorCode.PATH_ERROR
+    assert "fetch them instead" in problem.sentence
+
+
+@pytest.mark.parametrize("when", ["copying", "collecting"])
+async def test_a_job_that_is_over_leaves_nothing_in_the_storage(make, monkeypatch, when) -> None:
+    gate = Gate()
+    desk = make()
+    storage = desk.open_shared("mkdir results; echo one > results/one\n")
+    held, name = (job_run, "take_package") if when == "copying" else (job_run, "place_results")
+    real = getattr(held, name)
+
+    def hold(*args, **options):
+        gate.hold()
+        return real(*args, **options)
+
+    monkeypatch.setattr(held, name, hold)
+    effect = ef.ValidatePackage
+    if when == "collecting":
+        await desk.executor.validate_package(desk.effect(ef.ValidatePackage))
+        await desk.executor.prepare_run(desk.effect(ef.PrepareRun))
+        assert (await desk.executor.start_stage(desk.effect(ef.StartStage))) is None
+        assert await desk.executor.clean_slot(desk.effect(ef.CleanSlot, "worker")) is None
+        desk.told.clear()
+        effect = ef.CollectOutputs
+    async with asyncio.TaskGroup() as group:
+        group.create_task(getattr(desk.executor, effect.method())(desk.effect(effect)))
+        await gate.reached()
+        group.create_task(desk.close_job())
+        await asyncio.sleep(0)  # it is closed now
+        gate.open()
+    assert desk.told == []
+    assert [path.name for path in storage.iterdir()] == ["in"]
+    assert desk.left() <= {"output.log", "record"}
 
 
 async def test_a_script_and_an_archive_that_are_refused_are_told_as_problems(desk) -> None:
