@@ -2,7 +2,7 @@
 # make test    every check and every test
 #
 # Both make .venv by themselves, from PyPI; neither needs root. Once it is there, they touch no
-# network (test-wheel and bench do). PYTHON=/path/to/python3 chooses the Python for .venv.
+# network (test-wheel, test-pictures and bench do). PYTHON=/path/to/python3 chooses the Python for .venv.
 
 SHELL := bash
 PY := .venv/bin/python
@@ -15,7 +15,7 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel test-sleap coverage bench lint diagrams clean distclean
+.PHONY: help demo test test-wheel test-sleap test-pictures coverage bench lint diagrams record clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,11 @@ test-sleap: $(DEV) ## real sleap-nn trainings on the CPU, in an environment of t
 	&& FSM_WORKER_TEST_SLEAP_NN=$(CURDIR)/.venv-sleap/bin/sleap-nn $(PY) -m pytest -q tests/sleap \
 	&& echo "make test-sleap took $$((SECONDS - started)) s"
 
+test-pictures: $(DEV) ## every picture, drawn by Mermaid in Chromium, fits one screen
+	@started=$$SECONDS; tools/mermaid.sh .cache/mermaid \
+	&& FSM_WORKER_TEST_MERMAID=$(CURDIR)/.cache/mermaid $(PY) -m pytest -q tests/pictures \
+	&& echo "make test-pictures took $$((SECONDS - started)) s"
+
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
 	@$(PY) -m pytest -q --cov --cov-report=term-missing
 
@@ -62,6 +67,9 @@ lint: $(DEV) ## style, types on three systems, imports, drift of the diagrams
 
 diagrams: $(RUNTIME) ## write diagrams/ from the tables
 	@$(PY) -m fsm_worker.diagrams
+
+record: $(DEV) ## run the flows of the sequence charts for real, and draw them anew
+	@$(PY) -m tests.e2e.record_flows diagrams/recordings && $(PY) -m fsm_worker.diagrams
 
 clean: ## remove what tools leave behind
 	rm -rf build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \

@@ -353,6 +353,13 @@ class SendSnapshot(Effect, frozen=True, kw_only=True):
     owner = Owner.JOB_COORDINATOR
 
 
+class SendExplanation(Effect, frozen=True, kw_only=True):
+    """Tell the asker which rows led the job, or the worker, into its state."""
+
+    owner = Owner.JOB_COORDINATOR
+    of: MachineName
+
+
 class ReplyError(Effect, frozen=True, kw_only=True):
     """Answer the message with a typed error."""
 

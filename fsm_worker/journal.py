@@ -2,12 +2,14 @@
 
 One SQLite file in the state folder, written by a thread of its own; what comes in while a commit is
 under way is committed together with the next (group commit). Rows of the worker, its jobs, their
-results and the sessions are kept; self-loops and the rows of links go to a ring in memory, whose
-last steps are what a bug report needs.
+results and the sessions are kept where they change a state or a fact, each with the guards that
+were asked and their answers, so that `explain` can say why. Everything else, the rows of links
+above all, goes to a ring in memory, whose last steps are what a bug report needs.
 """
 
 import asyncio
 import contextlib
+import errno
 import logging
 import queue
 import sqlite3
@@ -18,6 +20,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 DURABLE = frozenset({MachineName.WORKER, MachineName.JOB, MachineName.RESULTS, MachineName.SESSION})
 RING = 4096
+#: Of a worker's journal in its state folder.
+FILE_NAME = "journal.sqlite"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS transitions (
@@ -40,7 +45,9 @@ CREATE TABLE IF NOT EXISTS transitions (
     event TEXT NOT NULL,
     before TEXT NOT NULL,
     after TEXT NOT NULL,
-    facts TEXT NOT NULL          -- JSON, after the row
+    facts TEXT NOT NULL,         -- JSON, after the row
+    guards TEXT NOT NULL DEFAULT '{}',  -- JSON, the answer of each guard that was asked, by name
+    coupling TEXT NOT NULL DEFAULT ''   -- the coupling row that forced the event
 ) STRICT;
 CREATE INDEX IF NOT EXISTS of_subject ON transitions (machine, subject, id);
 CREATE TABLE IF NOT EXISTS rows_fired (
@@ -51,16 +58,33 @@ CREATE TABLE IF NOT EXISTS rows_fired (
 ) STRICT;
 """
 _INSERT = (
-    "INSERT INTO transitions (at, machine, subject, row, event, before, after, facts)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO transitions"
+    " (at, machine, subject, row, event, before, after, facts, guards, coupling)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _COUNT = (
     "INSERT INTO rows_fired VALUES (?, ?, ?)"
     " ON CONFLICT DO UPDATE SET times = times + excluded.times"
 )
 
-Record = tuple[float, str, str, str, str, str, str, str]
+#: Columns that a journal of an earlier version lacks, and what its rows have there.
+_ADDED = {"guards": "{}", "coupling": ""}
+
+Record = tuple[float, str, str, str, str, str, str, str, str, str]
 Batch = tuple[list[Record], "Future[None]"]
+
+
+class Entry(NamedTuple):
+    """One step, as the journal has it."""
+
+    at: float  # seconds since 1970-01-01 UTC
+    row: str
+    event: str
+    before: str
+    after: str
+    facts: dict[str, Any]  # after the row
+    guards: dict[str, bool]
+    coupling: str
 
 
 class JournalBroken(RuntimeError):
@@ -78,6 +102,8 @@ def record_of(step: Step) -> Record:
         step.before,
         step.after,
         msgspec.json.encode(step.facts).decode(),
+        msgspec.json.encode(dict(step.guards)).decode(),
+        step.coupling,
     )
 
 
@@ -104,6 +130,11 @@ class Journal:
         try:
             with contextlib.closing(self._connect()) as database:
                 database.executescript(_SCHEMA)
+                for name in _ADDED.keys() - _columns(database):
+                    database.execute(
+                        f"ALTER TABLE transitions ADD COLUMN {name} TEXT NOT NULL"
+                        f" DEFAULT '{_ADDED[name]}'"
+                    )
         except sqlite3.Error as error:
             raise JournalBroken(
                 f"{self.path} can't be used as a journal ({error}): free the disk, or move that "
@@ -137,7 +168,8 @@ class Journal:
             self.ring.append(step)
             if step.verdict is Verdict.ROW:
                 self.fired[step.machine, step.row] += 1
-                if step.machine in DURABLE and step.before != step.after:
+                moved = step.before != step.after or step.facts_changed
+                if step.machine in DURABLE and moved:
                     records.append(record_of(step))
         if not records:
             return None
@@ -183,6 +215,45 @@ def _tell(batch: "list[Batch]", error: JournalBroken | None) -> None:
             done.set_result(None)
         else:
             done.set_exception(error)
+
+
+def _columns(database: sqlite3.Connection) -> set[str]:
+    return {name for _, name, *_ in database.execute("PRAGMA table_info(transitions)")}
+
+
+def read_entries(path: Path, machine: MachineName, subject: str, most: int) -> list[Entry]:
+    """The newest steps of one machine, oldest first; blocking. A worker may be writing meanwhile.
+
+    Args:
+        path: of the journal.
+        machine: its name.
+        subject: which of them.
+        most: so many steps at most.
+
+    Raises:
+        FileNotFoundError: there is no journal.
+        sqlite3.Error: it is no journal, or can't be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "there is no journal", str(path))
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as it:
+        # a journal of an earlier version, which no worker has opened since
+        known = _columns(it)
+        later = [name if name in known else f"'{empty}'" for name, empty in _ADDED.items()]
+        found = it.execute(
+            f"SELECT at, row, event, before, after, facts, {', '.join(later)} FROM transitions"  # noqa: S608 - our own words
+            " WHERE machine = ? AND subject = ? ORDER BY id DESC LIMIT ?",
+            (machine, subject, most),
+        )
+        return [
+            Entry(
+                *(at, row, event, before, after),
+                msgspec.json.decode(facts),
+                msgspec.json.decode(guards),
+                coupling,
+            )
+            for at, row, event, before, after, facts, guards, coupling in found
+        ][::-1]
 
 
 def read_rows(path: Path) -> Counter[tuple[str, str]]:

@@ -25,7 +25,7 @@ from fsm_worker.events import (
 )
 from fsm_worker.folders import WORKER_KEY, claimed, make_private
 from fsm_worker.identity import Identity, KnownClients
-from fsm_worker.journal import Journal
+from fsm_worker.journal import FILE_NAME, Journal
 from fsm_worker.machines.engine import Step
 from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from fsm_worker.machines.worlds import at_rest, worker_world
@@ -84,7 +84,7 @@ class RTCWorkerClient:
         self.identity = Identity.load(state / WORKER_KEY)
         self.clients = KnownClients(state / "clients.json", self.identity.key)
         self.world = worker_world()
-        self.journal = Journal(state / "journal.sqlite")
+        self.journal = Journal(state / FILE_NAME)
         self.runtime = Runtime(
             self.world,
             self.journal,
@@ -135,6 +135,7 @@ class RTCWorkerClient:
             spawn=self.runtime.spawn, cancel=self.runtime.cancel, emit=emit,
             log_of=self.job_executor.log_of, unmet=self.capabilities.compatibility,
             tell_peer=self.peers.tell, durations=self.settings.timers,
+            journal=self.journal.path,
         )  # fmt: skip
         self.state_manager = StateManager(
             self.world, name=self.settings.name, send=self.signaling.send,

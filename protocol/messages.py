@@ -352,6 +352,40 @@ class Jobs(Message, frozen=True, kw_only=True, tag="jobs"):
     jobs: tuple[JobSnapshot, ...]
 
 
+# --- Why ------------------------------------------------------------------------------------
+
+
+class ExplainedStep(Struct, frozen=True, kw_only=True):
+    """One row that fired, as the worker's journal has it."""
+
+    at: float  # seconds since 1970-01-01 UTC, the worker's clock
+    row: str
+    event: str
+    before: str
+    after: str
+    guards: dict[str, bool] = field(default_factory=dict)  # those that were asked, with the answer
+    coupling: str = ""  # the coupling row that forced the event; empty for one from outside
+
+
+class Explain(Message, frozen=True, kw_only=True, tag="explain"):
+    """Asks why a job is in its state."""
+
+    job: JobId
+
+
+class ExplainWorker(Message, frozen=True, kw_only=True, tag="explain_worker"):
+    """Asks why the worker is in its state."""
+
+
+class Explained(Message, frozen=True, kw_only=True, tag="explained"):
+    """How a job, or the worker, came into its state, and what can lead on from there."""
+
+    job: str = ""  # empty: the worker
+    state: str
+    steps: tuple[ExplainedStep, ...]  # oldest first; the newest where a frame can't hold them all
+    awaits: tuple[str, ...] = ()  # events that lead to another state from here
+
+
 # --- Logs -----------------------------------------------------------------------------------
 
 

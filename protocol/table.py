@@ -140,6 +140,10 @@ MESSAGES: tuple[MessageRow, ...] = (
     MessageRow(m.FileRefused, _B, _M.SENDING, "transfer", _R.OWN_TRANSFER),
     MessageRow(m.FileAbort, _B, _M.RECEIVING, "transfer", _R.OWN_TRANSFER),
     MessageRow(m.Fetch, _W, _M.RESULTS, "job", _R.OWN_JOB, replies=(m.FileOffer, m.Error)),
+    # Why
+    MessageRow(m.Explain, _W, _M.JOB, "job", _R.OWN_JOB, replies=(m.Explained, m.Error)),
+    MessageRow(m.ExplainWorker, _W, _M.SESSION, "", replies=(m.Explained, m.Error)),
+    MessageRow(m.Explained, _C, _M.SESSION, ""),
 )
 
 ROW_OF: Mapping[type[m.Message], MessageRow] = {row.message: row for row in MESSAGES}

@@ -85,8 +85,8 @@ class StopCommand(Struct, frozen=True, tag_field="command", tag="stop"):
 #: The only control message: sleap-nn ignores others, and crashes on what is no JSON object.
 STOP: Final = msgspec.json.encode(StopCommand())
 
-_KINDS: Final = (TrainBegin, EpochBegin, BatchStart, BatchEnd, EpochEnd, TrainEnd)
-_UNION: Final[Any] = reduce(or_, _KINDS)
+KINDS: Final = (TrainBegin, EpochBegin, BatchStart, BatchEnd, EpochEnd, TrainEnd)
+_UNION: Final[Any] = reduce(or_, KINDS)
 
 
 def decode_trainer(data: bytes) -> TrainerMessage:

@@ -22,6 +22,7 @@ MODULES = {
     "cancel": "end",
     "fetch": "fetch",
     "jobs": "jobs",
+    "explain": "explain",
     "workers": "workers",
     "drain": "drain",
     "undrain": "drain",

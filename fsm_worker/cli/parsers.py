@@ -57,10 +57,8 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"fsm-worker {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (
-        *(_worker, _signal, _submit, _attach, _ends, _fetch, _jobs, _workers, _drains, _doctor),
-        _others,
-    ):
+    of_jobs = (_submit, _attach, _ends, _fetch, _jobs, _explain)
+    for add in (_worker, _signal, *of_jobs, _workers, _drains, _doctor, _others):
         add(commands)
     return parser
 
@@ -255,6 +253,23 @@ def _jobs(commands: "Commands") -> None:
             "jobs",
         )
     )
+
+
+def _explain(commands: "Commands") -> None:
+    parser = _add(
+        commands,
+        "explain",
+        "say why a job or the worker is in its state",
+        "Shows the rows that led a job, or the worker, into its state: when each fired, on which\n"
+        "event, and what its guards answered. Asks the worker; with --state, on the worker's own\n"
+        "machine, it reads the journal there, also after the worker has ended.",
+        "explain worker --state ~/.local/state/fsm-worker/worker",
+    )
+    parser.add_argument(
+        "what", nargs="?", metavar="JOB|worker", help="(the last job; with --state, the worker)"
+    )
+    _client(parser)
+    parser.add_argument("--state", type=Path, metavar="DIR", help="of the worker, on its machine")
 
 
 def _workers(commands: "Commands") -> None:

@@ -194,6 +194,15 @@ class WorkerConnection:
         """What the worker is doing, and what it can run."""
         return await self._ask(m.WorkerGet(), m.WorkerStatus)
 
+    async def explain(self, job: str = "") -> m.Explained:
+        """Why a job of ours, or the worker (without an id), is in its state.
+
+        Raises:
+            ProtocolError: there is no such job of ours.
+            ConnectionOver: the worker is gone.
+        """
+        return await self._ask(m.Explain(job=job) if job else m.ExplainWorker(), m.Explained)
+
     async def reserve(self, need: Mapping[str, str]) -> m.Reserved:
         """Asks the worker to keep its free slot for our next job; again, to renew that.
 

@@ -15,14 +15,22 @@ facts and effects.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct, structs
 from transitions import EventData, Machine, State
 
 from fsm_worker.effects import Do, Effect, StartTimer
-from fsm_worker.events import EffectFailed, Event, On, Timer, TimerExpired, event_name, key_of
+from fsm_worker.events import Event, On, Timer, TimerExpired, event_name, key_of
+from fsm_worker.machines.rows import Guard as Guard
+from fsm_worker.machines.rows import Ignored as Ignored
+from fsm_worker.machines.rows import Put as Put
+from fsm_worker.machines.rows import Row as Row
+from fsm_worker.machines.rows import failure_of as failure_of
+from fsm_worker.machines.rows import fold as fold
+from fsm_worker.machines.rows import put as put
+from fsm_worker.machines.rows import take as take
 from protocol.table import MachineName
 
 S = TypeVar("S", bound=StrEnum)
@@ -31,92 +39,6 @@ F = TypeVar("F", bound=Struct)
 
 class TableError(TypeError):
     """A table breaks a law; the sentence names the row."""
-
-
-class Guard(NamedTuple):
-    """A named predicate over facts and event, or its negation."""
-
-    name: str
-    test: Callable[[Any, Any], bool]
-    negated: bool = False
-
-    def __invert__(self) -> "Guard":
-        return self._replace(negated=not self.negated)
-
-    def __str__(self) -> str:
-        return f"not {self.name}" if self.negated else self.name
-
-    def holds(self, facts: Struct, event: Event) -> bool:
-        """Whether the row may fire as far as this guard goes."""
-        return self.test(facts, event) is not self.negated
-
-
-def failure_of(*effects: type[Effect]) -> Guard:
-    """Whether the failed effect is one of these: a word that was not sent fails no job."""
-    names = frozenset(effect.method() for effect in effects)
-    words = "_or_".join(effect.method() for effect in effects)
-
-    def failed(_facts: Any, event: Any) -> bool:
-        return isinstance(event, EffectFailed) and event.effect in names
-
-    return Guard(f"{words}_failed", failed)
-
-
-class Put(NamedTuple):
-    """One assignment of a row: `field := value`, as it reads in the grid."""
-
-    field: str
-    text: str
-    value: Callable[[Any, Any], Any]
-
-
-def put(field: str, value: object) -> Put:
-    """A constant."""
-    return Put(
-        field,
-        f"{field} := {value.value if isinstance(value, Enum) else value}",
-        lambda _f, _e: value,
-    )
-
-
-def take(field: str, source: str = "") -> Put:
-    """The event's field of the same (or the given) name; a received message's field first."""
-    name = source or field
-
-    def read(_facts: Any, event: Any) -> Any:
-        message = getattr(event, "message", None)
-        return getattr(message if hasattr(message, name) else event, name)
-
-    return Put(field, f"{field} := event.{name}", read)
-
-
-def fold(field: str, text: str, value: Callable[[Any, Any], Any]) -> Put:
-    """Anything else, with the words that the grid shows."""
-    return Put(field, text, value)
-
-
-class Row(NamedTuple):
-    """One row of a table. `to` None means: stay."""
-
-    id: str
-    sources: tuple[Any, ...]
-    on: On
-    guards: tuple[Guard, ...]
-    to: Any | None
-    sets: tuple[Put, ...] = ()
-    effects: tuple[type[Effect] | Do, ...] = ()
-
-    def holds(self, facts: Struct, event: Event) -> bool:
-        """Whether all guards hold."""
-        return all(guard.holds(facts, event) for guard in self.guards)
-
-
-class Ignored(NamedTuple):
-    """Pairs that change nothing, and why."""
-
-    states: tuple[Any, ...]
-    on: tuple[On, ...]
-    reason: str
 
 
 class Verdict(StrEnum):
@@ -141,6 +63,9 @@ class Step(NamedTuple):
     facts: Struct
     effects: tuple[Effect, ...]
     sentence: str  # for ILLEGAL: what happened and what is legal; for IGNORED: the reason
+    guards: tuple[tuple[str, bool], ...] = ()  # what was asked to pick the row, and its answers
+    facts_changed: bool = False
+    coupling: str = ""  # the coupling row that forced the event; empty for one from outside
 
 
 class Table(Generic[S, F]):
@@ -211,7 +136,7 @@ class Table(Generic[S, F]):
 def _condition(guard: Guard) -> Callable[[EventData], bool]:
     def condition(data: EventData) -> bool:
         model: Any = data.model
-        return guard.holds(model.facts, data.kwargs["event"])
+        return model.asks(guard, data.kwargs["event"]) is not guard.negated
 
     return condition
 
@@ -228,7 +153,9 @@ class Instance(Generic[S, F]):
     """One machine at work: a state, its facts, and the serials of its armed timers."""
 
     __slots__ = (
+        "_answers",
         "_before",
+        "_changed",
         "_effects",
         "_row",
         "armed",
@@ -249,6 +176,8 @@ class Instance(Generic[S, F]):
         self._before = ""
         self._row: Row | None = None
         self._effects: list[Effect] = []
+        self._answers: dict[str, bool] = {}
+        self._changed = False
 
     @property
     def final(self) -> bool:
@@ -258,6 +187,7 @@ class Instance(Generic[S, F]):
     def step(self, event: Event) -> Step:
         """Decides one event. Never raises for what a peer or the world did."""
         before, on = self.state, key_of(event)
+        self._answers, self._changed = {}, False
         if isinstance(event, TimerExpired) and self.armed.get(event.timer) != event.serial:
             return self._said(event, Verdict.STALE, before, "the timer was disarmed")
         if self.table.stale(self.facts, event):
@@ -273,13 +203,21 @@ class Instance(Generic[S, F]):
             return self._said(event, Verdict.IGNORED, before, reason)
         return self._said(event, Verdict.ILLEGAL, before, self._objection(before, on, event))
 
+    def asks(self, guard: Guard, event: Event) -> bool:
+        """Called by the engine while it looks for the row; the answer is kept for the journal."""
+        answer = guard.test(self.facts, event)
+        self._answers[guard.name] = answer
+        return answer
+
     def fire(self, row: Row, event: Event) -> None:
         """Called by the engine when it has picked `row`: facts first, then effects."""
         if row.to is not None:  # also when a row leads back to the state it came from
             self.armed.clear()
         if row.sets:
             changed = {entry.field: entry.value(self.facts, event) for entry in row.sets}
-            self.facts = structs.replace(self.facts, **changed)
+            facts = structs.replace(self.facts, **changed)
+            self._changed = facts != self.facts
+            self.facts = facts
         self._row = row
         for entry in row.effects:
             kind, params = (
@@ -309,12 +247,14 @@ class Instance(Generic[S, F]):
         return Step(
             self.table.name, self.subject, event, Verdict.ROW, row.id,
             before.value, self.state.value, self.facts, effects, "",
+            tuple(self._answers.items()), self._changed,
         )  # fmt: skip
 
     def _said(self, event: Event, verdict: Verdict, before: S, sentence: str) -> Step:
         return Step(
             self.table.name, self.subject, event, verdict, "",
             before.value, self.state.value, self.facts, (), sentence,
+            tuple(self._answers.items()),
         )  # fmt: skip
 
     def _objection(self, state: S, on: On, event: Event) -> str:

@@ -31,6 +31,7 @@ from fsm_worker.effects import (
     ReplyError,
     ReportState,
     RequestStop,
+    SendExplanation,
     SendSnapshot,
     StartStage,
     StreamLog,
@@ -77,7 +78,7 @@ from fsm_worker.machines.engine import (
 )
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, Outcome
-from protocol.messages import Attach, Cancel, LogGet, Problem, Stop, Submit
+from protocol.messages import Attach, Cancel, Explain, LogGet, Problem, Stop, Submit
 from protocol.table import MachineName
 
 S, E, O = JobState, ErrorCode, Outcome  # noqa: E741 - the table is read by columns
@@ -220,6 +221,8 @@ ROWS = (
         (do(ReplyError, code=E.JOB_CONFLICT, sentence="this id was used for another submission"),)),
     Row("J5", (*LIVE, *FINAL), Attach, (), None, (), (SendSnapshot,)),
     Row("J6", (*LIVE, *FINAL), LogGet, (), None, (), (StreamLog,)),
+    Row("J70", (*LIVE, *FINAL), Explain, (), None, (),
+        (do(SendExplanation, of=MachineName.JOB),)),
     Row("J7", LIVE, ClientDetached, (), None, (put("attached", False),)),
     Row("J8", LIVE, ClientAttached, (), None, (put("attached", True),)),
     # staging

@@ -1,14 +1,16 @@
 """The one list of machines: who has which, and whether messages and machines agree.
 
 Diagrams, row coverage and tests iterate over it; a test proves that no table of this package is
-missing. A process builds its world from `WORKER_TABLES` or from `CLIENT_TABLES`.
+missing. What can be said on a wire is listed in `protocol.registry`. A process builds its world
+from `WORKER_TABLES` or from `CLIENT_TABLES`.
 """
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fsm_worker.events import Timer, event_name
+from fsm_worker.effects import Do, Effect
+from fsm_worker.events import Event, Received, Timer, TimerExpired, event_name
 from fsm_worker.machines.client_link import CLIENT_LINK
 from fsm_worker.machines.client_session import CLIENT_SESSION
 from fsm_worker.machines.client_signalling import CLIENT_SIGNALLING
@@ -78,8 +80,8 @@ def legal_states(row: MessageRow, hearer: Direction) -> tuple[str, ...] | None:
 
 
 def disagreements() -> tuple[str, ...]:
-    """What the message table and the machines' tables say differently; empty when they agree."""
-    return (*_unheard(), *_unsent())
+    """What messages, events, effects and tables say differently; empty when they agree."""
+    return (*_unheard(), *_unsent(), *_unread(), *_unasked())
 
 
 def _unheard() -> Iterator[str]:
@@ -104,6 +106,28 @@ def _unsent() -> Iterator[str]:
                     yield f"{table.name} listens to {event_name(on)}, which goes to {row.machine}"
                 elif direction not in row.direction and not _heard_elsewhere(table, row):
                     yield f"{table.name} listens to {event_name(on)}, which no {side} is told"
+
+
+def _unread() -> Iterator[str]:
+    """Events and timers that change nothing anywhere."""
+    read = {on for table in MACHINES.values() for on in table.events()}
+    carriers = {Received, TimerExpired}  # read by what they carry
+    for on in (*Event.__subclasses__(), *Timer):
+        if on not in read and on not in carriers:
+            yield f"no machine reads {event_name(on)}"
+
+
+def _unasked() -> Iterator[str]:
+    """Effects that nothing brings about."""
+    asked = {
+        entry.effect if isinstance(entry, Do) else entry
+        for table in MACHINES.values()
+        for row in table.rows
+        for entry in row.effects
+    }
+    for effect in Effect.__subclasses__():
+        if effect not in asked:
+            yield f"no row asks for {effect.__name__}"
 
 
 def _heard_elsewhere(table: Table[Any, Any], row: MessageRow) -> bool:

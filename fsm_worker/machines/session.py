@@ -13,10 +13,12 @@ from fsm_worker.effects import (
     ForgetSession,
     NoteError,
     Replay,
+    SendExplanation,
     SendJobs,
     SendWelcome,
     SendWorkerStatus,
     arm,
+    do,
 )
 from fsm_worker.events import (
     Crowded,
@@ -31,7 +33,7 @@ from fsm_worker.events import (
 from fsm_worker.facts import SessionFacts
 from fsm_worker.machines.engine import Guard, Ignored, Row, Table, put, take
 from protocol.lifecycle import SessionState
-from protocol.messages import Error, JobsGet, Resume, WorkerGet
+from protocol.messages import Error, ExplainWorker, JobsGet, Resume, WorkerGet
 from protocol.table import MachineName
 
 S = SessionState
@@ -61,6 +63,8 @@ ROWS = (
     Row("N8", (S.ATTACHED,), WorkerGet, (), None, (), (SendWorkerStatus,)),
     Row("N9", (S.ATTACHED,), JobsGet, (), None, (), (SendJobs,)),
     Row("N10", (S.ATTACHED,), Error, (), None, (), (NoteError,)),
+    Row("N20", (S.ATTACHED,), ExplainWorker, (), None, (),
+        (do(SendExplanation, of=MachineName.WORKER),)),
 )  # fmt: skip
 
 IGNORED = (
@@ -70,7 +74,7 @@ IGNORED = (
     Ignored((S.DETACHED,), (LinkLost,), "a late callback of an old link"),
     Ignored((S.ATTACHED, S.DETACHED, S.CLOSED), (EffectFailed,),
             "what could not be sent is in the outbox"),
-    Ignored((S.DETACHED, S.CLOSED), (Resume, WorkerGet, JobsGet, Error),
+    Ignored((S.DETACHED, S.CLOSED), (Resume, WorkerGet, JobsGet, ExplainWorker, Error),
             "the asker has gone, and asks again when it is back"),
 )  # fmt: skip
 

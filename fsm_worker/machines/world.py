@@ -121,7 +121,7 @@ class World:
             moved = False
             for coupling in self.couplings:
                 for forced in list(coupling.find(self)):
-                    step = self._step(*forced)
+                    step = self._step(*forced)._replace(coupling=coupling.id)
                     steps.append(step)
                     moved = moved or step.verdict is Verdict.ROW
             if len(steps) > _BOUND:

@@ -1,4 +1,4 @@
-"""Tells clients about jobs and reservations: states, snapshots, progress, logs, promises.
+"""Tells clients about jobs and reservations: states, snapshots, logs, promises, and why it is so.
 
 What may be asked, and when, is decided by the tables `worker`, `job` and `session`. A job is told
 to every session of its owner's key; what a detached session misses is in its outbox.
@@ -7,6 +7,7 @@ to every session of its owner's key; what a detached session misses is in its ou
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -24,6 +25,7 @@ from fsm_worker.effects import (
     RefuseReservation,
     ReplyError,
     ReportState,
+    SendExplanation,
     SendJobs,
     SendSnapshot,
     StreamLog,
@@ -33,6 +35,7 @@ from fsm_worker.facts import JobFacts
 from fsm_worker.machines.defaults import seconds
 from fsm_worker.machines.reservation import RENEWALS
 from fsm_worker.machines.world import THE_WORKER, World
+from fsm_worker.services.explanation import explanation
 from fsm_worker.services.log_stream import LogCursor, LogFeed, OffsetRefused
 from protocol import messages as m
 from protocol.errors import ErrorCode
@@ -55,6 +58,7 @@ class JobCoordinator:
         spawn: runs a task of a session.
         cancel: ends one.
         log_of: finds a job's log and its feed.
+        journal: the file that says which rows have fired.
         emit: reports events.
         unmet: says what of a need is not met here; it may block.
         tell_peer: tells whoever has this key, and has no session, about its job.
@@ -72,6 +76,7 @@ class JobCoordinator:
         ],
         cancel: Callable[[tuple[MachineName, str], str], None],
         log_of: Callable[[str], tuple[Path, LogFeed] | None],
+        journal: Path,
         emit: Callable[[MachineName, str, Event], None],
         unmet: Callable[[Mapping[str, str]], tuple[str, ...]],
         tell_peer: Callable[[str, m.Message], None] = lambda _key, _message: None,
@@ -83,6 +88,7 @@ class JobCoordinator:
         self._spawn = spawn
         self._cancel = cancel
         self._log_of = log_of
+        self._journal = journal
         self._emit = emit
         self._unmet = unmet
         self._tell_peer = tell_peer
@@ -209,6 +215,28 @@ class JobCoordinator:
                     row=effect.row,
                 ),
             )
+
+    def send_explanation(self, effect: SendExplanation) -> None:
+        """Tells the asker which rows led there, read from the journal.
+
+        Of the worker's rows nobody else's data is told: no facts, no jobs, no owners.
+        """
+        if isinstance(effect.event, Received):
+            job = effect.subject if effect.of is MachineName.JOB else ""
+            session = effect.event.session
+            self._spawn(
+                (MachineName.SESSION, session),
+                partial(self._explain, session, job, tag_of(type(effect.event.message))),
+                f"explanation of {job or THE_WORKER} to",
+            )
+
+    async def _explain(self, session: str, job: str, about: str) -> None:
+        try:
+            self._send(session, await asyncio.to_thread(explanation, self._journal, job))
+        except (OSError, sqlite3.Error) as error:
+            sentence = f"the worker's journal can't be read: {error}"
+            refusal = m.Error(code=ErrorCode.INTERNAL, message=sentence, about=about, job=job)
+            self._send(session, refusal)
 
     def stream_log(self, effect: StreamLog) -> None:
         """Sends the job's log from an offset to the asker, and follows it."""

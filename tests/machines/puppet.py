@@ -395,6 +395,9 @@ class Puppet:
                 mine = [job for job in self.world.all(M.JOB) if job.facts.owner == event.key]
                 shown = tuple(self._snapshot(j.subject, j.state.value, j.facts) for j in mine)
                 return [(asker, m.Jobs(jobs=shown))]
+            case f.SendExplanation(of=of):
+                return [(asker, m.Explained(job=effect.subject if of is M.JOB else "", state="",
+                                            steps=()))]  # fmt: skip
             case f.StreamLog():
                 return [(asker, m.LogEnd(job=effect.subject, size=0))]
             case f.OpenIncoming() | f.AskMissing():

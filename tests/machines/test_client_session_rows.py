@@ -54,7 +54,8 @@ CASES = (
           ("K7", m.Error), ("K8", m.WorkerStatus), ("K9", m.Reserved), ("K10", m.ReserveRefused),
           ("K11", m.Released), ("K12", m.ReservationOver), ("K13", m.DrainState),
           ("K14", m.Jobs), ("K15", m.JobSnapshot), ("K16", m.JobStateChanged),
-          ("K17", m.Progress), ("K18", m.Telemetry), ("K19", m.Log), ("K20", m.LogEnd))),
+          ("K17", m.Progress), ("K18", m.Telemetry), ("K19", m.Log), ("K20", m.LogEnd),
+          ("K21", m.Explained))),
 )  # fmt: skip
 
 

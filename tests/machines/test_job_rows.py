@@ -16,6 +16,7 @@ from protocol.lifecycle import JobState, Outcome
 from protocol.messages import (
     Attach,
     Cancel,
+    Explain,
     InputFile,
     JobPolicy,
     JobSpec,
@@ -148,6 +149,7 @@ CASES = (
     # It can be looked at for ever.
     case("J5", ALL, received(Attach(job=SUBJECT)), STAYS, "SendSnapshot"),
     case("J6", ALL, received(LogGet(job=SUBJECT)), STAYS, "StreamLog"),
+    case("J70", ALL, received(Explain(job=SUBJECT)), STAYS, "SendExplanation(job)"),
     # An owner who leaves and comes back is noted, and changes nothing else.
     case("J7", LIVE, e.ClientDetached(), STAYS, attached=False),
     case("J8", LIVE, e.ClientAttached(), STAYS, "", {"attached": False}, attached=True),

@@ -437,7 +437,7 @@ class WorkerMachine(RuleBasedStateMachine):
     @rule(
         which=which,
         other=st.integers(0, 8),
-        kind=st.sampled_from([m.Stop, m.Cancel, m.Attach, m.LogGet, m.Fetch]),
+        kind=st.sampled_from([m.Stop, m.Cancel, m.Attach, m.LogGet, m.Explain, m.Fetch]),
     )
     def asks(self, which: int, other: int, kind: Any) -> None:
         """The owner mostly, and anybody else."""

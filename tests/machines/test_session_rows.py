@@ -6,7 +6,7 @@ from fsm_worker.machines.engine import Instance, Verdict
 from fsm_worker.machines.session import SESSION
 from protocol.errors import ErrorCode
 from protocol.lifecycle import SessionState
-from protocol.messages import Error, JobsGet, Resume, WorkerGet
+from protocol.messages import Error, ExplainWorker, JobsGet, Resume, WorkerGet
 from tests.machines.samples import received
 from tests.machines.scenario import STAYS, Case, case, covered, declared, each, play
 
@@ -36,6 +36,7 @@ CASES = (
     case("N9", "attached", received(JobsGet()), STAYS, "SendJobs"),
     case("N10", "attached", received(Error(code=ErrorCode.TOO_LARGE, message="m")), STAYS,
          "NoteError"),
+    case("N20", "attached", received(ExplainWorker()), STAYS, "SendExplanation(worker)"),
 )  # fmt: skip
 
 

@@ -441,7 +441,9 @@ def test_a_client_that_does_not_read_is_let_go(p: Puppet, alice: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [m.Stop, m.Cancel, m.Attach, m.LogGet, m.Fetch], ids=lambda kind: kind.__name__
+    "ask",
+    [m.Stop, m.Cancel, m.Attach, m.LogGet, m.Explain, m.Fetch],
+    ids=lambda kind: kind.__name__,
 )
 def test_another_s_job_is_an_unknown_job(p: Puppet, alice: str, ask: type[m.Message]) -> None:
     bob = p.connect("bob", "s-b")

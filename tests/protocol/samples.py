@@ -188,6 +188,28 @@ FRAMES: tuple[Frame, ...] = (
         seq=16, msg=m.FileAbort(transfer=1, code=ErrorCode.SOURCE_CHANGED, message="It changed.")
     ),
     Frame(seq=17, msg=m.Fetch(job=JOB)),
+    Frame(seq=18, msg=m.Explain(job=JOB)),
+    Frame(seq=19, msg=m.ExplainWorker()),
+    Frame(
+        seq=20,
+        ack=18,
+        msg=m.Explained(
+            job=JOB,
+            state="killing",
+            steps=(
+                m.ExplainedStep(
+                    at=1785542400.5,
+                    row="J44",
+                    event="timer_step_expired",
+                    before="stopping",
+                    after="killing",
+                    guards={"more_steps": False},
+                    coupling="C1",
+                ),
+            ),
+            awaits=("process_exited",),
+        ),
+    ),
 )
 
 BY_TYPE: dict[type[m.Message], m.Message] = {type(frame.msg): frame.msg for frame in FRAMES}

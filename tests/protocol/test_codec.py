@@ -96,7 +96,7 @@ def test_a_type_that_is_not_known_is_told_so_briefly(kind: str) -> None:
 def strewn(value: Any) -> Any:
     """The same JSON with an unknown field in every object that is a struct."""
     if isinstance(value, dict):
-        grown = {key: item if key in {"metrics", "need"} else strewn(item)
+        grown = {key: item if key in {"metrics", "need", "guards"} else strewn(item)
                  for key, item in value.items()}  # fmt: skip
         return grown | {"from_a_newer_peer": [{"deep": 1}]}
     return [strewn(item) for item in value] if isinstance(value, list) else value

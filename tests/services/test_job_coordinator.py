@@ -48,6 +48,7 @@ class Desk:
             spawn=self.spawn,
             cancel=self.cancel,
             log_of=self.logs.get,
+            journal=folder / "steps.sqlite",
             emit=lambda *said: self.emitted.append(said),
             unmet=lambda need: tuple(f"{name} is not met" for name in need),
             tell_peer=lambda *told: self.peers.append(told),

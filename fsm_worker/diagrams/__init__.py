@@ -11,12 +11,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fsm_worker.diagram_text import BANNER
-from fsm_worker.diagram_text import render as render
+from fsm_worker.diagrams.page import BANNER
+from fsm_worker.diagrams.schema import FOLDER
+from fsm_worker.diagrams.text import render as render
 from fsm_worker.machines.registry import disagreements
 
+#: Where in its file a row is.
+_LINE = re.compile(r"(?<=\.py)#L\d+")
 #: A line of a table with rows, as it stands in a diff.
-_CHANGED_ROW = re.compile(r"^[+-]\| ([A-Z]+[0-9]+) \|")
+_CHANGED_ROW = re.compile(r"^[+-]\| \[([A-Z]+[0-9]+)\]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = Path("diagrams")
     faults = disagreements()
     for fault in faults:
-        sys.stderr.write(f"{fault}: mend the message table or the machine's table\n")
+        sys.stderr.write(f"{fault}: mend the tables, or delete what none needs\n")
     if options.check:
         return _check(out) or bool(faults)
     _write(out)
@@ -64,6 +67,7 @@ def _write(out: Path) -> None:
     pages = render()
     out.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
+        (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(text, encoding="utf-8")
     for name in _left_over(out, pages):
         (out / name).unlink()
@@ -90,7 +94,11 @@ def _check(out: Path) -> int:
 
 
 def _show(path: Path, old: str, new: str) -> None:
-    """A unified diff, and the rows that it touches by name."""
+    """A unified diff, and the rows that it touches by name; a row that only moved is not named."""
+    old, new = (_LINE.sub("", text) for text in (old, new))
+    if old == new:
+        sys.stdout.write(f"{path}: rows are on other lines of their files\n")
+        return
     diff = list(
         difflib.unified_diff(
             old.splitlines(), new.splitlines(), f"{path}", f"{path} (from the tables)", lineterm=""
@@ -107,7 +115,6 @@ def _left_over(out: Path, pages: dict[str, str]) -> Iterator[str]:
     for path in sorted(out.glob("*.md")):
         if path.name not in pages and path.read_text(encoding="utf-8").startswith(BANNER):
             yield path.name
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for path in sorted(out.glob(f"{FOLDER}/*.json")):
+        if (name := path.relative_to(out).as_posix()) not in pages:
+            yield name
