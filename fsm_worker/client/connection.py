@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fsm_worker.client.followed_logs import FollowedLogs
 from fsm_worker.client.requests import Requests, ReservationRefused
 from fsm_worker.client.worker_link import ConnectionOver, WorkerLink
 from fsm_worker.events import SendRequested, Timer
@@ -53,8 +54,6 @@ class WorkerConnection:
         self._news: asyncio.Queue[m.Message | None] = asyncio.Queue()
         self._requests = Requests()
         self._files: dict[str, asyncio.Future[None]] = {}
-        self._followed: dict[str, int] = {}  # bytes that we have of each log
-        self._asked: dict[str, int] = {}  # from where each was last asked for
         self._welcome: asyncio.Future[m.Welcome] = asyncio.get_running_loop().create_future()
         self._over: ConnectionOver | None = None
         self._link = WorkerLink(
@@ -67,6 +66,7 @@ class WorkerConnection:
             on_over=self._end,
             on_moved=watch,
         )
+        self._logs = FollowedLogs(self._link.send)
 
     # --- lifecycle -------------------------------------------------------------------------
 
@@ -258,8 +258,7 @@ class WorkerConnection:
             job: of ours.
             offset: bytes into the log; 0 is the whole.
         """
-        self._followed[job] = offset
-        self._ask_log(job)
+        self._logs.follow(job, offset)
 
     async def fetch(self, job: str, into: Path) -> Path:
         """Gets the job's results; the hash of every byte is checked before the file has its name.
@@ -345,36 +344,12 @@ class WorkerConnection:
         if isinstance(message, m.Welcome):
             if not self._welcome.done():
                 self._welcome.set_result(message)
-            for job in self._followed:
-                self._ask_log(job)
+            self._logs.ask_again()
             return
-        if isinstance(message, (m.Log, m.LogEnd)) and not self._follows_on(message):
+        if isinstance(message, (m.Log, m.LogEnd)) and not self._logs.follows_on(message):
             return
         if not self._requests.hear(message):
             self._news.put_nowait(message)
-
-    def _follows_on(self, message: m.Log | m.LogEnd) -> bool:
-        """Whether a piece, or the end, comes right after what we have of that log.
-
-        It may be of an earlier request, or of a stream that went on with a new link: the log's lane
-        and the control lane overtake each other. Then the log is asked for again from our place.
-        """
-        job, have = message.job, self._followed.get(message.job)
-        if have is None:
-            return False
-        if (message.offset if isinstance(message, m.Log) else message.size) == have:
-            if isinstance(message, m.Log):
-                self._followed[job] = message.next
-            else:
-                del self._followed[job]
-            return True
-        if self._asked.get(job) != have:
-            self._ask_log(job)
-        return False
-
-    def _ask_log(self, job: str) -> None:
-        self._asked[job] = self._followed[job]
-        self._link.send(m.LogGet(job=job, offset=self._followed[job]))
 
     def _watch(self, step: Step) -> None:
         if step.machine is not MachineName.RECEIVING:
