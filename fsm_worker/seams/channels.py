@@ -94,6 +94,8 @@ class Channels:
         channel, and between those that are not bulk, the order stays.
         """
         queue, bulk = channel.transport._data_channel_queue, self.by_label.get(BULK_LABEL)
+        if not queue or queue[-1][0] is not channel:
+            return  # it has left already
         last = queue.pop()
         waiting = []
         while queue and queue[-1][0] is bulk:
