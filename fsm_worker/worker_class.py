@@ -121,11 +121,8 @@ class RTCWorkerClient:
             capabilities=self.capabilities,
             file_manager=self.file_manager,
             progress_reporter=self.progress_reporter,
-            launcher=LocalLauncher(),
-            runners=runners,
-            emit=emit,
-            telemetry=self._tell_owner,
-        )
+            launcher=LocalLauncher(), runners=runners, emit=emit, telemetry=self._tell_owner,
+        )  # fmt: skip
         self.peers = PeerLane(
             self.world, emit=emit, send=self.sessions.send, signal=self.signaling.send,
             allowed=self.settings.allow_sleap_rtc,

@@ -70,6 +70,7 @@ class Node:
         self.coordinator = JobCoordinator(
             self.world, send=self.sessions.send, send_log=self._no_log, spawn=spawn, cancel=cancel,
             log_of=self.executor.log_of, emit=emit, unmet=self.capabilities.compatibility,
+            journal=folder / "journal.sqlite",
         )  # fmt: skip
         self.state = StateManager(
             self.world, name=name, send=lambda _word: None, tell=self.sessions.send, emit=emit

@@ -251,19 +251,19 @@ def lines(count: int) -> str:
 
 
 def requests_are_late(client: WorkerConnection) -> tuple[asyncio.Event, Callable[[], None]]:
-    """What the client asks for from now on is under way, until the function lets it arrive."""
-    asked, held, link, send = asyncio.Event(), list[m.Message](), client._link, client._link.send
+    """What the client asks for logs from now on is under way, until the function lets it arrive."""
+    asked, held, logs, send = asyncio.Event(), list[m.Message](), client._logs, client._logs._send
 
     def under_way(message: m.Message) -> None:
         held.append(message)
         asked.set()
 
     def arrive() -> None:
-        link.send = send
+        logs._send = send
         for message in held:
             send(message)
 
-    link.send = under_way
+    logs._send = under_way
     return asked, arrive
 
 

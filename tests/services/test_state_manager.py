@@ -128,6 +128,7 @@ def test_a_worker_registers_with_the_same_words_every_time(desk) -> None:
         metadata=Metadata(
             tags=("fsm-worker",),
             properties={
+                "key": samples.KEY,
                 "status": "available",
                 "worker_name": "gpu-3",
                 "hostname": "gpu-3.lab",
@@ -135,6 +136,9 @@ def test_a_worker_registers_with_the_same_words_every_time(desk) -> None:
                 "gpu_memory_mb": 143771,
                 "cuda_version": "12.8",
                 "runners": ["digits", "sleap-nn train"],
+                "max_concurrent_jobs": 1,
+                "supported_models": [],
+                "supported_job_types": ["training"],
             },
         ),
     )
