@@ -27,6 +27,7 @@ class WorkerFacts(Struct, frozen=True, kw_only=True):
     holder: str = ""  # the key that holds the reservation, or held the last one
     renewals: int = 0  # how often it was renewed
     claimed: bool = False  # a job of the holder is on its way in
+    holds: int = 0  # how often it went on for that
     drained: bool = False  # an operator wants no further job to start
     grace_s: float = 0.0  # what a running job gets then; 0 means all it needs
     overdue: bool = False  # it has had that

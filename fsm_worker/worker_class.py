@@ -125,7 +125,7 @@ class RTCWorkerClient:
         )  # fmt: skip
         self.peers = PeerLane(
             self.world, emit=emit, send=self.sessions.send, signal=self.signaling.send,
-            allowed=self.settings.allow_sleap_rtc,
+            allowed=self.settings.allow_sleap_rtc, locked=lambda: self.guests.locked,
         )  # fmt: skip
         self.job_coordinator = JobCoordinator(
             self.world, send=self.peers.send, send_log=self.links.send_log,

@@ -8,7 +8,7 @@ from fsm_worker import effects as f
 from fsm_worker import events as e
 from fsm_worker.events import Timer
 from fsm_worker.machines.world import THE_WORKER
-from fsm_worker.seams.peer_lane import MOST_PEERS, PeerLane
+from fsm_worker.seams.peer_lane import MOST_TALKS, PeerLane, _Talk
 from protocol import messages as m
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, Outcome, ResultsState, WorkerState
@@ -50,7 +50,11 @@ class Place:
             allowed=allowed,
         )
         self.lane.name = "w-1"
-        self.p.elsewhere = self.lane.tell
+        self.p.elsewhere = self.elsewhere
+
+    def elsewhere(self, where: str, message: m.Message) -> None:
+        """As the coordinator does: an owner is told by its key, an asker at its place."""
+        (self.lane.tell if where == KEY else self.lane.send)(where, message)
 
     def hears(self, payload: dict[str, Any], peer: str = "p-1") -> list[dict[str, Any]]:
         """What peers are told because of it."""
@@ -116,7 +120,7 @@ def test_a_cancel_before_the_job_gives_the_slot_back(place: Place) -> None:
     assert (told["app_message_type"], told["cleanup_complete"]) == ("job_cancelled", True)
     assert place.p.status is W.AVAILABLE
     [told] = place.hears(CANCEL)
-    assert (told["status"], told["cleanup_complete"]) == ("not_holder", False)
+    assert (told["status"], told["cleanup_complete"]) == ("unknown_job", False)
 
 
 def test_a_cancel_of_a_running_job_is_confirmed_when_nothing_of_it_runs(place: Place) -> None:
@@ -137,14 +141,14 @@ def test_a_cancel_of_a_running_job_is_confirmed_when_nothing_of_it_runs(place: P
     assert place.p.facts(M.JOB, JOB).outcome is Outcome.CANCELLED
 
 
-def test_the_end_of_the_job_is_told_once_and_another_job_is_not_taken_for_it(place: Place) -> None:
-    assert place.hears(REQUEST) == [ACCEPTED]
+def change(job: str, state: JobState, outcome: Outcome = Outcome.NONE) -> m.JobStateChanged:
     results = m.ResultsInfo(state=ResultsState.HELD, size=1, root=ROOT, files=2)
+    return m.JobStateChanged(job=job, before=J.RUNNING, state=state, row="J1", event="",
+                             outcome=outcome, results=results)  # fmt: skip
 
-    def change(job: str, state: JobState, outcome: Outcome = Outcome.NONE) -> m.JobStateChanged:
-        return m.JobStateChanged(job=job, before=J.RUNNING, state=state, row="J1", event="",
-                                 outcome=outcome, results=results)  # fmt: skip
 
+def test_the_end_of_the_job_is_told_once_and_another_job_is_not_taken_for_it(place: Place) -> None:
+    place.hears(REQUEST)
     place.lane.tell(KEY, change(JOB, J.RUNNING))
     place.lane.tell(KEY, change("job-bbbbbbbb", J.DONE, Outcome.FAILED))
     place.lane.tell(KEY, change(JOB, J.DONE, Outcome.SUCCEEDED))
@@ -153,11 +157,47 @@ def test_the_end_of_the_job_is_told_once_and_another_job_is_not_taken_for_it(pla
     assert words == ["job_status", "job_complete"]
 
 
+def test_a_request_that_was_refused_is_told_of_no_job_and_cancels_none(place: Place) -> None:
+    place.hears(REQUEST)
+    place.arrives()
+    place.p.feed(M.JOB, JOB, e.InputStored(name="package.zip"))
+    place.p.answer(f.ValidatePackage, e.ValidationPassed(stages=1), JOB)
+    place.p.answer(f.PrepareRun, e.Prepared(gpu_free=True), JOB)
+    place.told()
+    [told] = place.hears({**REQUEST, "job_id": "second"})
+    assert (told["job_id"], told["accepted"], told["reason"]) == ("second", False, "busy")
+    [told] = place.hears({**CANCEL, "job_id": "second"})
+    assert (told["job_id"], told["status"]) == ("second", "unknown_job")
+    assert place.p.state(M.JOB, JOB) is J.RUNNING
+    place.p.exit(JOB)
+    assert {told["job_id"] for told in place.told()} == {"7f2c"}
+
+
+def test_a_job_that_was_there_before_is_none_of_a_later_talk(place: Place) -> None:
+    """Whoever takes a peer's name over has no say in what that peer runs."""
+    place.arrives()
+    place.hears(REQUEST)
+    place.lane.tell(KEY, change(JOB, J.VALIDATING))
+    assert place.told() == []
+    [told] = place.hears(CANCEL)
+    assert (told["status"], place.p.state(M.JOB, JOB)) == ("cancelled", J.STAGING)
+
+
+def test_where_a_secret_is_asked_for_only_who_has_proved_it_negotiates(place: Place) -> None:
+    place.lane._locked = lambda: True
+    [told] = place.hears(REQUEST)
+    assert (told["accepted"], place.p.status) == (False, W.AVAILABLE)
+    link = place.p.visit(secret=True)
+    assert not place.hears(REQUEST)[0]["accepted"], "it has proved nothing yet"
+    place.p.link(link, e.ProofChecked(proved=True, trusted=True, rights=("submit",)))
+    assert place.hears(REQUEST) == [ACCEPTED]
+
+
 def test_where_clients_of_sleap_rtc_may_not_come_in_they_get_no_promise() -> None:
     place = Place(allowed=False)
     [told] = place.hears(REQUEST)
     assert (told["accepted"], place.p.status) == (False, W.AVAILABLE)
-    assert "allow_sleap_rtc" in told["message"]
+    assert "may submit no job here" in told["message"]
 
 
 @pytest.mark.parametrize(
@@ -183,12 +223,14 @@ def test_what_a_peer_says_of_somebody_else_s_job_is_not_taken(place: Place) -> N
     assert place.p.facts(M.WORKER, THE_WORKER).holder == KEY
 
 
-def test_the_lane_remembers_so_many_peers_and_no_more(place: Place) -> None:
-    for number in range(MOST_PEERS + 5):
-        place.hears(REQUEST, f"p-{number}")
-    [told] = place.hears(CANCEL, "p-0")
-    assert told["status"] == "unknown_job"
-    assert len(place.lane._talks) == MOST_PEERS
+def test_the_lane_remembers_so_many_talks_and_no_more_and_a_promise_longest(place: Place) -> None:
+    place.hears(REQUEST)
+    for number in range(MOST_TALKS + 5):
+        talk = _Talk(f"p-{number}", f"k-{number}", "x", {}, frozenset())
+        place.lane._remember(f"place {number}", talk)
+    assert len(place.lane._talks) == MOST_TALKS
+    [told] = place.hears(CANCEL)
+    assert told["status"] == "cancelled"
 
 
 def test_what_is_for_a_session_goes_there(place: Place) -> None:

@@ -28,7 +28,8 @@ def run(options: Namespace, console: Console) -> ExitCode:
 def _read(options: Namespace) -> Explained:
     what = options.what or THE_WORKER
     try:
-        return explanation(options.state / FILE_NAME, "" if what == THE_WORKER else what)
+        journal = options.state.expanduser() / "worker" / FILE_NAME
+        return explanation(journal, "" if what == THE_WORKER else what)
     except (NothingKnown, FileNotFoundError) as error:
         raise CommandFailed(
             ExitCode.USAGE,

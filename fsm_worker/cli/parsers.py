@@ -263,7 +263,7 @@ def _explain(commands: "Commands") -> None:
         "Shows the rows that led a job, or the worker, into its state: when each fired, on which\n"
         "event, and what its guards answered. Asks the worker; with --state, on the worker's own\n"
         "machine, it reads the journal there, also after the worker has ended.",
-        "explain worker --state ~/.local/state/fsm-worker/worker",
+        "explain worker --state ~/.local/state/fsm-worker",
     )
     parser.add_argument(
         "what", nargs="?", metavar="JOB|worker", help="(the last job; with --state, the worker)"

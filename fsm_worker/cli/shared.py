@@ -17,7 +17,11 @@ from fsm_worker.services.archive import (
     read_manifest,
     verify_manifest,
 )
+from fsm_worker.services.member_names import parts_of
 from protocol.messages import ResultsInfo
+
+#: Folders in each other that a worker's results may lie in.
+_DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,10 @@ async def look_at_results(root: Path, results: ResultsInfo) -> Fetched | None:
 
 
 def _look(root: Path, results: ResultsInfo) -> Fetched | None:
-    folder = root / results.folder
+    try:
+        folder = root.joinpath(*parts_of(results.folder, max_depth=_DEEPEST))
+    except ArchiveRefused as error:
+        raise CommandFailed(ExitCode.FAILED, f"the worker's results: {error.sentence}") from error
     if not (folder / MANIFEST).exists():
         return None
     try:

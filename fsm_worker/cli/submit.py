@@ -5,6 +5,7 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fsm_worker.cli.choosing import choose
@@ -21,7 +22,6 @@ from fsm_worker.cli.views import can_ask, view_for
 from fsm_worker.cli.watching import Done, Plan, watch
 from fsm_worker.client.connection import WorkerConnection
 from protocol.messages import JobPolicy, JobSnapshot, JobSpec
-from protocol.need import Need
 
 _UNASKED = "interrupted: nothing was submitted"
 _MOST_NAME = 512  # characters, as the protocol takes them
@@ -79,15 +79,11 @@ def run(options: Namespace, console: Console) -> ExitCode:
         worker = client.worker(several[0] if several else None)
         done = asyncio.run(submit(order, client, worker))
     else:
-        among = client.workers(options.session)
-        done = asyncio.run(_submit_to_one(order, client, among, options.need or {}))
+        choosing = partial(choose, client, client.workers(options.session), options.need or {})
+        done = asyncio.run(submit(order, client, choosing))
     if done.ending is None:
         return report_leave(console, job)
     return report_ending(console, done.ending, fetched=done.fetched, losses=done.losses)
-
-
-async def _submit_to_one(order: Order, client: Client, among: list[Target], need: Need) -> Done:
-    return await submit(order, client, await choose(client, among, need))
 
 
 async def _handing_over(
@@ -102,13 +98,15 @@ async def _handing_over(
     return lambda connection: connection.submit(order.job, archive, name=order.name, policy=policy)
 
 
-async def submit(order: Order, client: Client, worker: Target) -> Done:
+async def submit(
+    order: Order, client: Client, worker: Target | Callable[[], Awaitable[Target]]
+) -> Done:
     """Carries an order out.
 
     Args:
         order: what to do.
         client: who we are.
-        worker: who does it.
+        worker: who does it; or chooses one, when all is ready to be sent.
 
     Returns:
         How it ended; without an ending if the user has left, and the job goes on.
@@ -117,16 +115,7 @@ async def submit(order: Order, client: Client, worker: Target) -> Done:
         CommandFailed: it could not be done; the sentence says how far it got.
         ProtocolError: the worker refuses.
     """
-    target = replace(worker, job=order.job)
     folder = tempfile.TemporaryDirectory(prefix="fsm-worker-", ignore_cleanup_errors=True)
-    plan = Plan(
-        target=target,
-        output=order.output,
-        shared_root=order.shared.root if order.shared is not None else None,
-        only_accepted=order.detach,
-        uploaded=folder.cleanup,  # so that little is left where this process is killed later
-        unasked=_UNASKED,
-    )
     console = client.console
     with (
         folder as where,
@@ -135,6 +124,16 @@ async def submit(order: Order, client: Client, worker: Target) -> Done:
     ):
         with interrupts.instead(lambda: CommandFailed(ExitCode.CANCELLED, _UNASKED)):
             hand_over = await _handing_over(order, Path(where), view)
+            chosen = worker if isinstance(worker, Target) else await worker()
+        target = replace(chosen, job=order.job)
+        plan = Plan(
+            target=target,
+            output=order.output,
+            shared_root=order.shared.root if order.shared is not None else None,
+            only_accepted=order.detach,
+            uploaded=folder.cleanup,  # so that little is left where this process is killed later
+            unasked=_UNASKED,
+        )
 
         async def begin(connection: WorkerConnection) -> JobSnapshot:
             snapshot = await hand_over(connection)

@@ -29,18 +29,20 @@ leaving = Guard("leaving", lambda facts, _event: facts.leaving)
 drained = Guard("drained", lambda facts, _event: facts.drained)
 
 _drain = (put("drained", True), take("reason"))
-_undrain = (put("drained", False), put("reason", ""))
+_undrain = (put("drained", False), put("overdue", False), put("reason", ""))
 _WAIT = (take("grace_s", "deadline_s"), put("overdue", False))
 _SAY = (ConfirmDrain, PublishStatus)
 
 ROWS = (
-    Row("W54", (S.AVAILABLE, S.DEGRADED), Drain, (), S.MAINTENANCE, _drain, _SAY),
+    Row("W54", (S.AVAILABLE,), Drain, (), S.MAINTENANCE, _drain, _SAY),
     Row("W55", (S.RESERVED,), Drain, (), S.MAINTENANCE, _drain,
         (do(EndReservation, code=E.WORKER_DRAINED, sentence="the worker takes a break"), *_SAY)),
     Row("W56", (S.BUSY,), Drain, (), S.DRAINING, (*_drain, *_WAIT), (*_SAY, arm(Timer.DRAIN))),
     Row("W57", (S.DRAINING,), Drain, (), S.DRAINING, (*_drain, *_WAIT),
         (*_SAY, arm(Timer.DRAIN))),
-    Row("W58", (S.STARTING, S.CLEANING, S.MAINTENANCE), Drain, (), None, _drain, _SAY),
+    # degraded, it stays so: that its slot is clean is proved before anything else
+    Row("W58", (S.STARTING, S.CLEANING, S.MAINTENANCE, S.DEGRADED), Drain, (), None,
+        (put("drained", True),), _SAY),
     Row("W59", (S.DRAINING,), Timer.DRAIN, (), None, (put("overdue", True),)),
     Row("W60", (S.CLEANING,), CleanSucceeded, (~leaving, drained), S.MAINTENANCE,
         (put("slot", ""),), (PublishStatus,)),
@@ -50,11 +52,11 @@ ROWS = (
     Row("W63", (S.MAINTENANCE,), Undrain, (), S.STARTING, _undrain,
         (*_SAY, ProbeHost, arm(Timer.PROBE))),
     Row("W64", (S.DRAINING,), Undrain, (~leaving,), S.BUSY, _undrain, _SAY),
-    Row("W65", (S.STARTING, S.CLEANING, S.DEGRADED), Undrain, (), None,
+    Row("W65", (S.STARTING, S.CLEANING, S.DEGRADED), Undrain, (~leaving,), None,
         (put("drained", False),), _SAY),
     Row("W66", (S.AVAILABLE, S.RESERVED, S.BUSY), Undrain, (), None, (), (ConfirmDrain,)),
     # it leaves
-    Row("W67", (S.DRAINING,), Undrain, (leaving,), None, (),
+    Row("W67", (S.DRAINING, S.CLEANING), Undrain, (leaving,), None, (),
         (do(ReplyError, code=E.WORKER_LEAVING,
             sentence="the worker leaves when its job has ended: start another"),)),
     Row("W68", (S.STOPPING,), Undrain, (), None, (),

@@ -5,7 +5,8 @@ Laws:
 - A reservation has one holder and an end. A forgotten one blocks nobody: its timer gives the slot
   back.
 - While it lasts, only a job of the holder gets the slot; that job ends the reservation.
-- It lasts as long as a job of the holder is on its way in, and that job's own timers bound that.
+- It lasts longer while a job of the holder is on its way in, and ends all the same after some
+  minutes: whoever has begun to upload waits in the queue then.
 - Whoever is refused hears everything that stands against it.
 """
 
@@ -29,6 +30,7 @@ from fsm_worker.events import (
     TerminateRequested,
     Timer,
 )
+from fsm_worker.machines.draining import leaving
 from fsm_worker.machines.engine import Guard, Ignored, Row, fold, put, take
 from protocol.errors import ErrorCode
 from protocol.lifecycle import WorkerState
@@ -38,12 +40,15 @@ S, E = WorkerState, ErrorCode
 
 #: How often a reservation can be renewed.
 RENEWALS = 3
+#: How often it goes on by itself, because a job of its holder is on its way in: ten minutes.
+HOLDS = 20
 
 fits = Guard("fits", lambda _facts, event: not event.unmet)
 holder = Guard("holder", lambda facts, event: event.key == facts.holder)
 holders_job = Guard("holders_job", lambda facts, event: event.owner == facts.holder)
 renewable = Guard("renewable", lambda facts, _event: facts.renewals < RENEWALS)
 claimed = Guard("claimed", lambda facts, _event: facts.claimed)
+holdable = Guard("holdable", lambda facts, _event: facts.holds < HOLDS)
 
 _TAKEN = (S.STARTING, S.BUSY, S.CLEANING, S.DRAINING, S.MAINTENANCE, S.DEGRADED, S.STOPPING)
 _HERE = (S.AVAILABLE, S.RESERVED, *_TAKEN)
@@ -55,7 +60,7 @@ ROWS = (
     Row("W38", _HERE, NeedChecked, (~fits,), None, (),
         (do(RefuseReservation, code=E.NEED_UNMET, sentence="this worker can't do it"),)),
     Row("W39", (S.AVAILABLE,), NeedChecked, (fits,), S.RESERVED,
-        (take("holder", "key"), put("renewals", 0), put("claimed", False)),
+        (take("holder", "key"), put("renewals", 0), put("holds", 0), put("claimed", False)),
         (GrantReservation, PublishStatus, arm(Timer.LEASE))),
     Row("W40", (S.RESERVED,), NeedChecked, (fits, holder, renewable), S.RESERVED,
         (fold("renewals", "renewals += 1", lambda facts, _event: facts.renewals + 1),),
@@ -66,7 +71,9 @@ ROWS = (
     Row("W42", (S.RESERVED,), NeedChecked, (fits, ~holder), None, (),
         (do(RefuseReservation, code=E.WORKER_BUSY,
             sentence="it is reserved for somebody else: ask again soon"),)),
-    Row("W43", _TAKEN, NeedChecked, (fits,), None, (),
+    Row("W72", (*_TAKEN,), NeedChecked, (fits, leaving), None, (),
+        (do(RefuseReservation, code=E.WORKER_LEAVING, sentence="it leaves: ask another worker"),)),
+    Row("W43", _TAKEN, NeedChecked, (fits, ~leaving), None, (),
         (do(RefuseReservation, code=E.WORKER_BUSY,
             sentence="its slot is not free now: submit to wait in its queue, or ask again"),)),
     # it ends
@@ -77,7 +84,12 @@ ROWS = (
     Row("W46", (S.RESERVED,), Timer.LEASE, (~claimed,), S.AVAILABLE, (),
         (do(EndReservation, code=E.RESERVATION_EXPIRED,
             sentence="no job of yours came in time: reserve again"), PublishStatus)),
-    Row("W47", (S.RESERVED,), Timer.LEASE, (claimed,), S.RESERVED, (), (arm(Timer.LEASE),)),
+    Row("W47", (S.RESERVED,), Timer.LEASE, (claimed, holdable), S.RESERVED,
+        (fold("holds", "holds += 1", lambda facts, _event: facts.holds + 1),),
+        (arm(Timer.LEASE),)),
+    Row("W71", (S.RESERVED,), Timer.LEASE, (claimed, ~holdable), S.AVAILABLE, (),
+        (do(EndReservation, code=E.RESERVATION_EXPIRED,
+            sentence="your job takes long to arrive: it waits in the queue now"), PublishStatus)),
     Row("W48", (S.RESERVED,), ReservationClaimed, (), None, (put("claimed", True),)),
     Row("W49", (S.RESERVED,), ReservationUnclaimed, (), None, (put("claimed", False),)),
     Row("W50", (S.RESERVED,), TerminateRequested, (), S.STOPPING, (),

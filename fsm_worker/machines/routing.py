@@ -17,6 +17,8 @@ class Route(NamedTuple):
     subject: str
 
 
+#: Machines of which a message asks for work, and not only for an answer.
+_WORK = (MachineName.WORKER, MachineName.JOB)
 #: What a peer hears when it names a thing that it may not see, or that is not there.
 _UNKNOWN = {
     Right.OWN_JOB: (ErrorCode.UNKNOWN_JOB, "no job of yours has this id here"),
@@ -49,13 +51,18 @@ def route(
     row = ROW_OF[type(message)]
     if row.machine is None:
         raise ProtocolError(ErrorCode.NOT_SUPPORTED, f"{row.tag} is not performed by this version")
+    here = MachineName.JOB in world.tables  # a client asks nobody for rights
     if row.right is Right.OPERATE and Right.OPERATE not in rights:
         raise ProtocolError(
             ErrorCode.NOT_AUTHORISED, f"only an operator of this worker may {row.tag} it"
         )
+    if here and row.machine in _WORK and row.right is Right.SUBMIT and row.right not in rights:
+        raise ProtocolError(
+            ErrorCode.NOT_AUTHORISED, "this key may submit no job here: ask the worker's operator"
+        )
     subject = _subject(row, message, link, session)
     # a client has no job machines: it takes what the worker it trusts sends of its jobs
-    if row.right is Right.OWN_JOB and MachineName.JOB in world.tables:
+    if row.right is Right.OWN_JOB and here:
         job = world.get(MachineName.JOB, str(getattr(message, "job", "")))
         if job is None or job.facts.owner != key:
             raise ProtocolError(*_UNKNOWN[Right.OWN_JOB])

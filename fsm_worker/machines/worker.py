@@ -68,7 +68,7 @@ ROWS = (
     # available
     Row("W6", (S.AVAILABLE,), SlotRequested, (), S.BUSY, (take("slot", "job"),), (PublishStatus,)),
     # busy, draining
-    Row("W7", (S.BUSY, S.DRAINING), JobLeftGpu, (), S.CLEANING, (), _CLEAN),
+    Row("W7", (S.BUSY, S.DRAINING), JobLeftGpu, (), S.CLEANING, (put("overdue", False),), _CLEAN),
     Row("W8", (S.BUSY,), TerminateRequested, (), S.DRAINING,
         (put("leaving", True),), (PublishStatus,)),
     Row("W70", (S.DRAINING,), TerminateRequested, (~leaving,), None,

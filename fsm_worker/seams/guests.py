@@ -114,6 +114,11 @@ class Guests:
             auth.hmac_proof(secret, "")  # before anybody comes
         self._secret = secret
 
+    @property
+    def locked(self) -> bool:
+        """Whether a secret is asked for."""
+        return bool(self._secret)
+
     def welcome(self, link: str, channels: Channels) -> Guest | None:
         """Makes a guest for a link that speaks sleap-rtc; None if the operator lets none in."""
         if not self._allowed:

@@ -9,6 +9,7 @@ link will have, when it comes as a guest: so what was kept for the peer is kept 
 """
 
 import logging
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ from fsm_worker.machines.world import World
 from fsm_worker.runtime import Emit
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
-from protocol.lifecycle import JobState, Outcome
+from protocol.lifecycle import JobState, LinkState, Outcome
 from protocol.need import Need
 from protocol.signaling import FromPeer, PeerMessage
 from protocol.sleap_rtc import peer as p
@@ -29,13 +30,10 @@ from protocol.table import MachineName, Right
 
 log = logging.getLogger(__name__)
 
-#: Peers whose negotiation is remembered; the oldest goes.
-MOST_PEERS = 64
+#: Negotiations that are remembered; the oldest that got no promise goes.
+MOST_TALKS = 64
 
-_NOT_ALLOWED = ProtocolError(
-    ErrorCode.NOT_AUTHORISED,
-    "clients of sleap-rtc may not come in: the worker's operator can set allow_sleap_rtc",
-)
+_UP = (LinkState.UP, LinkState.SUSPECT)
 _ENDED = frozenset({JobState.DONE, JobState.REJECTED})
 _WELL = frozenset({Outcome.SUCCEEDED, Outcome.STOPPED_EARLY})
 
@@ -44,9 +42,12 @@ class _Talk(Struct):
     """What is said between a peer and us."""
 
     peer: str
+    key: str  # of the peer's guest
     job_id: str  # in the peer's words
     need: Need
+    older: frozenset[str]  # jobs of this key that are none of this talk
     assigned: bool = False
+    promised: bool = False  # the slot is kept for it, or was taken by its job
     job: str = ""  # ours, once there is one
 
 
@@ -59,6 +60,8 @@ class PeerLane:
         send: sends to a session.
         signal: sends to the signaling server.
         allowed: the operator lets clients of sleap-rtc in.
+        locked: says whether they have to prove to hold a secret; then only those negotiate whose
+            link has proved it.
 
     Attributes:
         name: our own peer id.
@@ -72,14 +75,17 @@ class PeerLane:
         send: Callable[[str, m.Message], None],
         signal: Callable[[FromPeer], None],
         allowed: bool,
+        locked: Callable[[], bool] = lambda: False,
     ) -> None:
         self._world = world
         self._emit = emit
         self._send = send
         self._signal = signal
         self.name = ""
-        self._rights = (Right.SUBMIT.value,) if allowed else ()
-        self._talks: OrderedDict[str, _Talk] = OrderedDict()  # by the key of the peer's guest
+        self._allowed = allowed
+        self._locked = locked
+        self._salt = secrets.token_hex(8)  # no session can have the name of a peer's place
+        self._talks: OrderedDict[str, _Talk] = OrderedDict()  # by the place that answers go to
 
     # --- what a peer says ----------------------------------------------------------------------
 
@@ -91,65 +97,79 @@ class PeerLane:
         except ProtocolError as error:
             log.info("! peer %s: %s", peer, error)
             return
+        place = f"{self._salt} {word.job_id} {key}"
         try:
-            if not self._rights:
-                raise _NOT_ALLOWED
-            meant = self._meant(peer, key, word)
-            machine, subject = route(self._world, meant, session=key, key=key, rights=self._rights)
+            rights = self._rights_of(peer)
+            meant = self._meant(peer, key, place, word)
+            machine, subject = route(self._world, meant, session=place, key=key, rights=rights)
         except ProtocolError as error:
             self._tell(peer, _refusal(word, error))
             return
-        self._emit(machine, subject, Received(message=meant, session=key, key=key))
+        self._emit(machine, subject, Received(message=meant, session=place, key=key))
 
-    def _meant(self, peer: str, key: str, word: p.PeerWord) -> m.Message:
-        match word:
-            case p.JobRequest(job_id=job_id):
-                need = p.need_of({"job_type": word.job_type, "requirements": word.requirements})
-                self._remember(key, _Talk(peer, job_id, need))
-                return m.Reserve(need=need)
-            case p.JobAssignment(job_id=job_id):
-                talk = self._talk(key, job_id)
-                talk.assigned = True
-                return m.Reserve(need=talk.need)
-            case p.JobCancel(job_id=job_id):
-                self._talk(key, job_id)
-                for job in self._world.live(MachineName.JOB):
-                    if job.facts.owner == key:
-                        return m.Cancel(job=job.subject)
-        return m.Release()
+    def _rights_of(self, peer: str) -> tuple[str, ...]:
+        """As of its guest: where a secret is asked for, a link of the peer must have proved it."""
+        proved = any(
+            link.facts.foreign and link.facts.peer == peer and link.state in _UP
+            for link in self._world.live(MachineName.LINK)
+        )
+        return (Right.SUBMIT.value,) if self._allowed and (proved or not self._locked()) else ()
 
-    def _talk(self, key: str, job_id: str) -> _Talk:
-        talk = self._talks.get(key)
-        if talk is None or talk.job_id != job_id:
+    def _meant(self, peer: str, key: str, place: str, word: p.PeerWord) -> m.Message:
+        if isinstance(word, p.JobRequest):
+            need = p.need_of({"job_type": word.job_type, "requirements": word.requirements})
+            jobs = self._world.all(MachineName.JOB)
+            older = frozenset(job.subject for job in jobs if job.facts.owner == key)
+            self._remember(place, _Talk(peer, key, word.job_id, need, older))
+            return m.Reserve(need=need)
+        talk = self._talks.get(place)
+        if talk is None:
             raise ProtocolError(ErrorCode.UNKNOWN_JOB, "you have asked for no job of this id here")
-        return talk
+        if isinstance(word, p.JobAssignment):
+            talk.assigned = True
+            return m.Reserve(need=talk.need)
+        return m.Cancel(job=talk.job) if talk.job else m.Release()
 
-    def _remember(self, key: str, talk: _Talk) -> None:
-        self._talks.pop(key, None)
-        self._talks[key] = talk
-        if len(self._talks) > MOST_PEERS:
-            self._talks.popitem(last=False)
+    def _remember(self, place: str, talk: _Talk) -> None:
+        self._talks.pop(place, None)
+        self._talks[place] = talk
+        if len(self._talks) > MOST_TALKS:
+            idle = (old for old, other in self._talks.items() if not other.promised)
+            del self._talks[next(idle, next(iter(self._talks)))]
 
     # --- what is said to a peer ----------------------------------------------------------------
 
     def send(self, session: str, message: m.Message) -> None:
         """Sends to a session, or to the peer that stands in its place."""
-        if session in self._talks and self._world.get(MachineName.SESSION, session) is None:
-            self.tell(session, message)
-        else:
+        talk = self._talks.get(session)
+        if talk is None:
             self._send(session, message)
+            return
+        if isinstance(message, m.Reserved):
+            talk.promised = True
+        over = isinstance(message, m.Released) or (
+            isinstance(message, m.ReserveRefused) and not talk.promised
+        )
+        self._say(session, talk, message, over=over)
 
     def tell(self, key: str, message: m.Message) -> None:
-        """Tells the peer of this key, if one has negotiated, what there is a word for."""
-        talk = self._talks.get(key)
-        if talk is None:
-            return
-        if isinstance(message, m.JobStateChanged):
-            talk.job = talk.job or message.job
-            if message.job != talk.job:
-                return  # another one, that was not negotiated
-            if message.state in _ENDED:
-                del self._talks[key]
+        """Tells a peer about the job or the reservation that it has negotiated."""
+        job = getattr(message, "job", "")
+        for place, talk in list(self._talks.items()):
+            if talk.key != key or not talk.promised:
+                continue
+            if isinstance(message, m.JobStateChanged) and not talk.job and job not in talk.older:
+                talk.job = job
+            if talk.job == job:  # without a job: word of the reservation
+                over = isinstance(message, m.ReservationOver) or (
+                    isinstance(message, m.JobStateChanged) and message.state in _ENDED
+                )
+                self._say(place, talk, message, over=over)
+                return
+
+    def _say(self, place: str, talk: _Talk, message: m.Message, *, over: bool) -> None:
+        if over:
+            del self._talks[place]
         word = _word(talk, message)
         if word is not None:
             self._tell(talk.peer, word)

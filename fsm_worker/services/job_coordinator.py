@@ -35,7 +35,7 @@ from fsm_worker.facts import JobFacts
 from fsm_worker.machines.defaults import seconds
 from fsm_worker.machines.reservation import RENEWALS
 from fsm_worker.machines.world import THE_WORKER, World
-from fsm_worker.services.explanation import explanation
+from fsm_worker.services.explanation import NothingKnown, explanation
 from fsm_worker.services.log_stream import LogCursor, LogFeed, OffsetRefused
 from protocol import messages as m
 from protocol.errors import ErrorCode
@@ -115,12 +115,10 @@ class JobCoordinator:
         """Compares what the asker needs with what is here; each asker has a task of its own."""
         event = effect.event
         if isinstance(event, Received):
-            need = dict(event.message.need)
-            self._spawn(
-                (MachineName.WORKER, effect.subject),
-                partial(self._check, event.key, event.session, need),
-                f"need of {event.session}",
-            )
+            need, task = dict(event.message.need), f"need of {event.session} at"
+            address = (MachineName.WORKER, effect.subject)
+            self._cancel(address, task)  # whoever asks again wants the newer answer
+            self._spawn(address, partial(self._check, event.key, event.session, need), task)
 
     async def _check(self, key: str, session: str, need: Mapping[str, str]) -> None:
         unmet = await asyncio.to_thread(self._unmet, need)
@@ -223,17 +221,17 @@ class JobCoordinator:
         """
         if isinstance(effect.event, Received):
             job = effect.subject if effect.of is MachineName.JOB else ""
-            session = effect.event.session
+            session, task = effect.event.session, f"explanation of {job or THE_WORKER} to"
+            about = tag_of(type(effect.event.message))
+            self._cancel((MachineName.SESSION, session), task)
             self._spawn(
-                (MachineName.SESSION, session),
-                partial(self._explain, session, job, tag_of(type(effect.event.message))),
-                f"explanation of {job or THE_WORKER} to",
+                (MachineName.SESSION, session), partial(self._explain, session, job, about), task
             )
 
     async def _explain(self, session: str, job: str, about: str) -> None:
         try:
             self._send(session, await asyncio.to_thread(explanation, self._journal, job))
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, NothingKnown) as error:
             sentence = f"the worker's journal can't be read: {error}"
             refusal = m.Error(code=ErrorCode.INTERNAL, message=sentence, about=about, job=job)
             self._send(session, refusal)

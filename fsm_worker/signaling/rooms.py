@@ -10,7 +10,8 @@ Laws:
 - Peers see only peers of their own room.
 - A room that was empty for `empty_room_s` does not exist any more, whether or not it was swept.
 - A room outlives a restart of its server: its token proves itself under the server's key, and
-  opens the room again for as long as an empty one is kept. A room that was removed stays removed.
+  opens the room again for as long as an empty one is kept. A room that was removed stays removed
+  until then.
 """
 
 import base64
@@ -275,7 +276,8 @@ class Rooms:
                 SignalingCode.NOT_AUTHORISED, "only the user who made a room removes it"
             )
         del self._rooms[room_id]
-        self._removed.add(room_id)
+        if self._clock() - self._began < self._limits.empty_room_s:  # later nothing comes back
+            self._removed.add(room_id)
         return tuple(room.peers.values())
 
     def _token(self, room_id: str, owner: Caller) -> str:
@@ -290,6 +292,7 @@ class Rooms:
         if now - self._began >= self._limits.empty_room_s:
             self._removed.clear()
             return None
+        self.sweep()
         if not token or room_id in self._removed or len(self._rooms) >= self._limits.rooms:
             return None
         for owner in _FORGOTTEN:

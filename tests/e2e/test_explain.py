@@ -16,7 +16,7 @@ def told(out: str) -> dict[str, Any]:
 
 async def test_why_a_job_runs_and_why_it_ended_can_be_asked_and_read(tmp_path: Path) -> None:
     async with asyncio.timeout(120), a_worker(tmp_path) as (shell, words):
-        state = str(tmp_path / "state" / "worker")
+        state = str(tmp_path / "state")
         session, package = words[1:3], str(slow_package(tmp_path))
         submit = await shell.start("submit", package, *session, "--json")
         job = (await until(submit, type="job_state", state="running"))["job"]

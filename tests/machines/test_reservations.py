@@ -6,6 +6,7 @@ from fsm_worker import effects as f
 from fsm_worker import events as e
 from fsm_worker.events import Timer
 from fsm_worker.facts import Why
+from fsm_worker.machines.reservation import HOLDS
 from fsm_worker.machines.world import THE_WORKER
 from protocol import messages as m
 from protocol.errors import ErrorCode
@@ -132,3 +133,59 @@ def test_the_first_signal_after_a_break_was_asked_for_ends_nothing(p: Puppet) ->
     assert (p.status, p.state(M.JOB, A)) == (W.DRAINING, J.RUNNING)
     p.say(alice, m.Undrain())
     assert p.errors("s-o") == [ErrorCode.WORKER_LEAVING]
+
+
+def test_a_job_that_never_arrives_does_not_hold_the_slot_for_ever(
+    p: Puppet, alice: str, bob: str
+) -> None:
+    p.say(alice, m.Reserve())
+    p.say(alice, submission(A))
+    p.say(bob, submission(B))
+    p.send_package(bob, B)
+    validate(p, B)
+    for _ in range(HOLDS):
+        p.expire(Timer.LEASE, THE_WORKER)
+        assert p.status is W.RESERVED
+    p.expire(Timer.LEASE, THE_WORKER)
+    assert (p.status, p.state(M.JOB, B)) == (W.BUSY, J.PREPARING)
+
+
+def test_a_signal_after_a_break_that_is_over_lets_the_job_finish(p: Puppet) -> None:
+    p.operators = {"alice"}
+    alice = p.connect("alice", "s-o")
+    p.run(alice, A)
+    p.say(alice, m.Drain(deadline_s=600.0))
+    p.expire(Timer.DRAIN, THE_WORKER)
+    p.exit(A)
+    p.collect(A)
+    p.clean()
+    p.say(alice, m.Undrain())
+    p.answer(f.ProbeHost, e.ProbeSucceeded(capabilities=m.Capabilities()))
+    p.run(alice, B, 2)
+    p.worker(e.TerminateRequested())
+    assert (p.status, p.state(M.JOB, B)) == (W.DRAINING, J.RUNNING)
+
+
+def test_a_slot_that_is_not_proved_clean_stays_so_through_a_break(p: Puppet) -> None:
+    p.operators = {"alice"}
+    alice = p.connect("alice", "s-o")
+    p.run(alice, A)
+    p.exit(A)
+    p.answer(f.CleanSlot, e.CleanFailed(reason="process 7 does not die"))
+    p.say(alice, m.Drain())
+    assert p.status is W.DEGRADED
+    p.say(alice, m.Undrain())
+    assert p.status is W.DEGRADED
+    p.expire(Timer.PROBE, THE_WORKER)
+    p.answer(f.CleanSlot, e.CleanSucceeded())
+    p.answer(f.ProbeHost, e.ProbeSucceeded(capabilities=m.Capabilities()))
+    assert p.status is W.AVAILABLE
+
+
+def test_a_worker_that_leaves_keeps_its_slot_for_nobody(p: Puppet, alice: str, bob: str) -> None:
+    p.run(alice, A)
+    p.worker(e.TerminateRequested())
+    p.say(bob, m.Reserve())
+    refusal = p.heard("s-b")[-1]
+    assert isinstance(refusal, m.ReserveRefused)
+    assert refusal.code is ErrorCode.WORKER_LEAVING
