@@ -1,0 +1,370 @@
+"""Worker × one job × results × attachment; the files of a job; and worker × two jobs.
+
+One client, alice, who comes, goes silent, comes back and says everything that the message table
+lets her say. Her link is a name here: it is explored by itself in `links`.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from msgspec import structs
+
+from fsm_worker import effects as f
+from fsm_worker import events as e
+from fsm_worker.events import Received, Timer
+from fsm_worker.facts import Why
+from fsm_worker.machines.job import ON_GPU
+from fsm_worker.machines.world import THE_WORKER
+from fsm_worker.machines.worlds import worker_world
+from protocol import messages as m
+from protocol.lifecycle import (
+    JobState,
+    Outcome,
+    ReceivingState,
+    ResultsState,
+    SessionState,
+    WorkerState,
+)
+from protocol.table import Direction, MachineName
+from tests.exploration import invariants as laws
+from tests.exploration import sources
+from tests.exploration.explorer import Kind, Move, Product
+from tests.exploration.stage import Stage, Task
+from tests.machines.puppet import submission
+from tests.protocol import samples
+
+M, W, J = MachineName, WorkerState, JobState
+ALICE, LINK, SESSION = "alice", "l-a", "s-a"
+JOB, OTHER = "job-aaaaaaaa", "job-bbbbbbbb"
+#: What alice can speak to, beside her session.
+TALKS_TO = (M.WORKER, M.JOB, M.RESULTS, M.SENDING)
+UPLOADS_TO = (M.JOB, M.RECEIVING)
+LAWS = (*laws.WORKER_LAWS, *laws.JOB_LAWS, *laws.FILE_LAWS)
+
+
+def comes(stage: Stage) -> None:
+    """Alice's link, from the offer to the proof."""
+    facts = stage.facts(M.SESSION, SESSION)
+    hello = m.Hello(
+        versions=(1,), role="client", key=ALICE, nonce="N", session=SESSION,
+        generation=facts.generation + 1 if facts is not None else 1,
+    )  # fmt: skip
+    for event in (
+        e.RecvOffer(peer="p-a", sdp="v=0", room_for_more=True),
+        e.SentAnswer(),
+        e.IceCompleted(),
+        e.ControlOpened(native=True),
+        Received(message=hello, link=LINK),
+        Received(message=m.Proof(signature="S"), link=LINK),
+        e.ProofChecked(proved=True, trusted=True),
+    ):
+        stage.feed(M.LINK, LINK, event)
+    stage.tasks = {task for task in stage.tasks if task[0] is not M.LINK}
+
+
+def goes_silent(stage: Stage) -> None:
+    """Her link's timers run out, one after the other."""
+    for timer in (Timer.QUIET, Timer.LOST):
+        stage.expire((M.LINK, LINK), timer)
+
+
+def says_bye(stage: Stage) -> None:
+    """She leaves for good."""
+    stage.feed(M.LINK, LINK, Received(message=m.Bye(), link=LINK))
+
+
+def is_here(stage: Stage) -> bool:
+    """Whether alice has a session with a link."""
+    return stage.state(M.SESSION, SESSION) is SessionState.ATTACHED
+
+
+def presence(stage: Stage) -> Iterator[Move]:
+    """Alice comes and goes."""
+    if is_here(stage):
+        yield Move("alice goes silent", Kind.TIME, goes_silent)
+        yield Move("alice says bye", Kind.PEER, says_bye)
+    elif stage.world.get(M.LINK, LINK) is None and not stage.facts(M.WORKER, THE_WORKER).gone:
+        yield Move("alice comes", Kind.PEER, comes)
+    if stage.world.live(M.LINK) and not is_here(stage):
+        yield Move("the farewell has left", Kind.TIME, _farewell)
+
+
+def _farewell(stage: Stage) -> None:
+    stage.tasks.discard((M.LINK, LINK, f.Farewell))
+    stage.expire((M.LINK, LINK), Timer.CLOSE)
+
+
+def _say(stage: Stage, message: m.Message) -> None:
+    stage.say(message, LINK, SESSION, ALICE)
+
+
+def _words(stage: Stage, job: str, machines: tuple[MachineName, ...]) -> Iterator[tuple[str, m.Message]]:
+    """What alice can say of a job; of files that are on their way, their numbers."""
+    taken = [file.facts.transfer for file in stage.world.moving(M.RECEIVING)]
+    free = next(number for number in (1, 2, 3) if number not in taken)
+    for message in sources.messages(machines, Direction.TO_WORKER):
+        name = type(message).__name__
+        if isinstance(message, m.Submit):
+            yield name, submission(job, wall_s=60.0)
+            if stage.world.get(M.JOB, job) is None:
+                wrong = structs.replace(submission(job), spec=m.JobSpec(name="x", kind="other"))
+                yield "Submit (no package)", wrong
+            else:
+                yield "Submit (another)", submission(job, wall_s=30.0)
+        elif isinstance(message, m.FileOffer):
+            if stage.state(M.JOB, job) is J.STAGING and _may_offer(stage):
+                offer = sources.about(message, job=job, transfer=free)
+                yield name, structs.replace(offer, name="package.zip")
+                if not taken:
+                    yield "FileOffer (another name)", structs.replace(offer, name="other.zip")
+        elif not sources.belongs_to_transfer(message):
+            if stage.world.get(M.JOB, job) is not None or not hasattr(message, "job"):
+                yield name, sources.about(message, job=job, transfer=1, session=SESSION)
+        else:
+            machine = M.RECEIVING if isinstance(message, m.FileAbort) else M.SENDING
+            for file in stage.world.moving(machine):
+                said = sources.about(message, job=job, transfer=file.facts.transfer)
+                yield f"{name} {file.facts.transfer}", said
+                if isinstance(message, m.FileStored):
+                    yield (
+                        f"{name} {file.facts.transfer} (another root)",
+                        structs.replace(said, root=sources.WRONG),
+                    )
+
+
+def _may_offer(stage: Stage) -> bool:
+    """Two uploads at a time, of which the second comes before the first is complete."""
+    files = stage.world.moving(M.RECEIVING)
+    return not files or (
+        len(files) == 1
+        and files[0].state in {ReceivingState.RECEIVING, ReceivingState.SUSPENDED}
+        and files[0].facts.tries == 0
+    )
+
+
+def talk(stage: Stage, job: str, machines: tuple[MachineName, ...] = TALKS_TO) -> Iterator[Move]:
+    """Alice says something."""
+    if is_here(stage):
+        for name, message in _words(stage, job, machines):
+            yield Move(f"alice: {name}", Kind.PEER, partial(_say, message=message))
+
+
+def uploads(stage: Stage, job: str) -> Iterator[Move]:
+    """The package arrives, all at once."""
+    if is_here(stage) and stage.state(M.JOB, job) is J.STAGING:
+        yield Move(f"the package of {job} arrives", Kind.PEER, partial(_upload, job=job))
+
+
+def _upload(stage: Stage, job: str) -> None:
+    offer = sources.about(samples.BY_TYPE[m.FileOffer], job=job, transfer=1)
+    _say(stage, structs.replace(offer, name="package.zip"))
+    file = (M.RECEIVING, f"{SESSION}/1")
+    stage.feed(*file, e.ChunksCompleted())
+    stage.answer((*file, f.VerifyIncoming), e.DigestMatched())
+
+
+def progress(stage: Stage, job: str) -> Iterator[Move]:
+    """Bytes move, and the trainer speaks."""
+    for machine, event in ((M.JOB, e.FileProgressed()), (M.RESULTS, e.FileProgressed())):
+        if stage.world.get(machine, job) is not None:
+            yield sources.fact(f"bytes of {machine} {job}", Kind.MANAGER, machine, job, event)
+    if job in stage.processes:
+        event = e.TrainerReported(event="epoch_end")
+        yield sources.fact(f"the trainer of {job} speaks", Kind.MANAGER, M.JOB, job, event)
+
+
+def not_a_link(machine: MachineName) -> bool:
+    """Links have a product of their own."""
+    return machine is M.LINK
+
+
+def settle(stage: Stage) -> None:
+    """What can make no difference any more is forgotten."""
+    machines, ended = stage.world.machines, stage.world.ended
+    for session in machines[M.SESSION].values():
+        generation = session.facts.generation
+        if generation > 1:
+            session.facts = structs.replace(session.facts, generation=1)
+            for link in machines[M.LINK].values():
+                link.facts = structs.replace(link.facts, generation=1)
+    for link in machines[M.LINK].values():
+        link.armed = {timer: 1 for timer in link.armed}
+    for job in ended[M.JOB].values():
+        outcome = job.facts.outcome
+        job.facts = structs.replace(
+            job.facts, why=Why.NONE, step=0, stage=0, stages=0, trained=False, problems=(),
+            attached=False, stored=(),
+            outcome=outcome if outcome is Outcome.REJECTED else Outcome.FAILED,
+        )  # fmt: skip
+    for results in (*machines[M.RESULTS].values(), *ended[M.RESULTS].values()):
+        if results.state is not ResultsState.DELIVERING and results.facts.session:
+            results.facts = structs.replace(results.facts, session="")
+    if not machines[M.SENDING]:
+        stage.world.transfers = 0
+    for job in machines[M.JOB].values():
+        if job.facts.trained:  # only people are told
+            job.facts = structs.replace(job.facts, trained=False)
+        if job.state is J.COLLECTING:  # the outcome is fixed, whatever it is
+            job.facts = structs.replace(
+                job.facts, why=Why.NONE, step=0, stage=0, stages=0, problems=(),
+                outcome=Outcome.SUCCEEDED,
+            )  # fmt: skip
+    for subject, process in stage.processes.items():
+        if stage.state(M.JOB, subject) not in ON_GPU:
+            stage.processes[subject] = process._replace(asked=0)
+    # answers that nobody waits for are in `sources.LATE`
+    stage.tasks = {task for task in stage.tasks if _is_waited_for(stage, task)}
+    worker = stage.world.machines[M.WORKER][THE_WORKER]
+    if worker.facts.reason:
+        worker.facts = structs.replace(worker.facts, reason="")
+
+
+def _is_waited_for(stage: Stage, task: Task) -> bool:
+    machine, subject, kind = task
+    if kind in {f.StartStage, f.KillEverything}:
+        return True
+    state = stage.state(machine, subject)
+    if machine is M.WORKER:
+        looks = {W.DEGRADED, W.STARTING if kind is f.ProbeHost else W.CLEANING}
+        newer = kind is f.ProbeHost and (machine, subject, f.CleanSlot) in stage.tasks
+        return state in looks and not newer
+    return kind in laws.WORK.get((machine, state), ())
+
+
+def first() -> Stage:
+    """A worker that was started."""
+    stage = Stage(worker_world())
+    stage.feed(M.WORKER, THE_WORKER, e.Started())
+    return stage
+
+
+def one_job(stage: Stage) -> Iterator[Move]:
+    """Everything that can happen to a worker with one job."""
+    yield from sources.time_moves(stage, not_a_link)
+    yield from sources.manager_moves(stage)
+    yield from sources.failure_moves(stage, (M.WORKER, M.JOB, M.RESULTS, M.SENDING))
+    if stage.status is not W.STARTING:
+        yield from presence(stage)
+    yield from talk(stage, JOB)
+    yield from uploads(stage, JOB)
+    yield from progress(stage, JOB)
+    if not stage.world.live(M.JOB) or stage.state(M.JOB, JOB) is J.COLLECTING:
+        yield from sources.late_moves(stage)
+    if stage.status is not W.STOPPED:
+        yield from sources.worker_facts()
+
+
+REST = {W.AVAILABLE, W.DEGRADED, W.STOPPED}
+
+
+def at_rest(stage: Stage) -> bool:
+    """No job is alive, nothing is on its way, and the worker waits or is gone."""
+    return stage.status in REST and not any(
+        stage.world.live(name)
+        for name in (M.JOB, M.RESULTS, M.LINK, M.SESSION, M.RECEIVING, M.SENDING, M.GUEST)
+        if name in stage.world.machines
+    )
+
+
+def _state(machine: MachineName, subject: str, *states: Any) -> Any:
+    return lambda stage: stage.state(machine, subject) in states
+
+
+def _ended(outcome: Outcome) -> Any:
+    return lambda stage: any(
+        step.machine is M.JOB and getattr(step.facts, "outcome", None) is outcome
+        for step in stage.steps
+    )
+
+
+SOMETIMES = {
+    **{f"the worker is {state}": _state(M.WORKER, THE_WORKER, state) for state in W},
+    **{f"a job is {state}": _state(M.JOB, JOB, state) for state in J if state is not J.NEW},
+    **{f"results are {state}": _state(M.RESULTS, JOB, state) for state in ResultsState},
+    **{
+        f"a job ends as {outcome}": _ended(outcome)
+        for outcome in Outcome
+        if outcome not in {Outcome.NONE, Outcome.REJECTED}
+    },
+    "a job runs on while its owner is away": lambda stage: (
+        stage.state(M.JOB, JOB) is J.RUNNING and not is_here(stage)
+    ),
+    "a draining worker finishes its job": lambda stage: (
+        stage.status is W.DRAINING and stage.state(M.JOB, JOB) is J.RUNNING
+    ),
+    "a process can't be killed": lambda stage: (
+        stage.state(M.JOB, JOB) is J.DONE and bool(stage.processes)
+    ),
+    "the second stage runs": lambda stage: (
+        stage.state(M.JOB, JOB) is J.RUNNING and stage.facts(M.JOB, JOB).stage == 1
+    ),
+}  # fmt: skip
+
+ONE_JOB = Product(
+    name="worker, job, results, attachment",
+    world=worker_world,
+    first=first,
+    moves=one_job,
+    everywhere=laws.EVERYBODY,
+    always=LAWS,
+    sometimes=SOMETIMES,
+    at_rest=at_rest,
+    settle=settle,
+)
+
+def a_worker_that_is_available() -> Stage:
+    """The worker is available, and alice has submitted."""
+    stage = first()
+    stage.answer(
+        (M.WORKER, THE_WORKER, f.ProbeHost), e.ProbeSucceeded(capabilities=m.Capabilities())
+    )
+    comes(stage)
+    _say(stage, submission(JOB))
+    return stage
+
+
+def files(stage: Stage) -> Iterator[Move]:
+    """Everything that can happen to the input of a job that waits for it."""
+    yield from sources.time_moves(stage, not_a_link)
+    yield from presence(stage)
+    if stage.state(M.JOB, JOB) is not J.STAGING:
+        return
+    yield from (move for move in sources.manager_moves(stage))
+    yield from sources.arriving_moves(stage)
+    yield from sources.late_moves(stage)
+    yield from sources.failure_moves(stage, (M.RECEIVING,))
+    yield from talk(stage, JOB, UPLOADS_TO)
+    yield from progress(stage, JOB)
+    yield from sources.worker_facts()
+
+
+FILES = Product(
+    name="files of a job, attachment",
+    world=worker_world,
+    first=a_worker_that_is_available,
+    moves=files,
+    everywhere=laws.EVERYBODY,
+    always=LAWS,
+    sometimes={
+        **{
+            f"a file is {state}": lambda stage, state=state: any(
+                step.machine is M.RECEIVING and step.after == state for step in stage.steps
+            )
+            for state in ReceivingState
+            if state is not ReceivingState.OFFERED
+        },
+        "an upload waits for its sender": lambda stage: any(
+            file.state is ReceivingState.SUSPENDED for file in stage.world.moving(M.RECEIVING)
+        ),
+        "an upload takes over from another": lambda stage: any(
+            isinstance(step.event, e.Superseded) and bool(step.row) for step in stage.steps
+        ),
+        "a file is refused, and the job fails": lambda stage: any(
+            isinstance(step.event, e.InputRefused) and step.after == J.DONE for step in stage.steps
+        ),
+    },
+    at_rest=lambda stage: not stage.world.live(M.RECEIVING) and not stage.world.live(M.SESSION)
+    and stage.state(M.JOB, JOB) is not J.STAGING,
+    settle=settle,
+)
