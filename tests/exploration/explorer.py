@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fsm_worker.effects import StartTimer
+from fsm_worker.effects import StartStage, StartTimer
 from fsm_worker.events import On, key_of
 from fsm_worker.machines.engine import Verdict
 from fsm_worker.machines.world import World
@@ -22,8 +22,6 @@ from protocol.table import MachineName
 from tests.exploration.stage import Frozen, Stage
 
 Pair = tuple[MachineName, str, On]
-#: What may force a loop to end: a timer that runs, or a process that will end.
-Pending = tuple[Any, ...]
 
 
 class Kind(StrEnum):
@@ -57,7 +55,7 @@ class Edge(NamedTuple):
     to: int
     touched: int  # number of a set of pairs
     rows: tuple[str, ...]
-    renewed: frozenset[Pending]  # what was armed or started anew
+    renewed: frozenset[str]  # moves of time and processes that begin to wait anew
 
 
 Law = Callable[[Frozen, Stage], Iterable[str]]
@@ -101,6 +99,7 @@ class Graph:
         self.resting: list[bool] = []
         self.touched: dict[frozenset[Pair], int] = {}
         self.sets: list[frozenset[Pair]] = []
+        self.rows: set[str] = set()
         self.reached: set[str] = set()
         self.heard: set[tuple[MachineName, On]] = set()
         self.verdicts: Counter[Verdict] = Counter()
@@ -233,6 +232,7 @@ def _make(graph: Graph, state: int, move: Move, todo: deque[int], world: World) 
     stage = graph.thaw(state, world)
     move.act(stage)
     rows = tuple(f"{s.machine} {s.row}" for s in stage.steps if s.verdict is Verdict.ROW)
+    graph.rows.update(rows)
     wrong = list(stage.objections)
     if not wrong:
         # where no row has fired, only what everybody owes everybody can be wrong
@@ -250,15 +250,7 @@ def _make(graph: Graph, state: int, move: Move, todo: deque[int], world: World) 
     for name, situation in product.sometimes.items():
         if name not in graph.reached and situation(stage):
             graph.reached.add(name)
-    renewed: frozenset[Pending] = frozenset()
-    if move.kind in UNASKED:
-        renewed = frozenset(
-            (effect.machine, effect.subject, effect.timer)
-            if isinstance(effect, StartTimer)
-            else ("process", effect.subject)
-            for effect in stage.effects
-            if isinstance(effect, StartTimer) or type(effect).__name__ == "StartStage"
-        )
+    renewed = frozenset(_renewed(stage)) if move.kind in UNASKED else frozenset()
     product.settle(stage)
     frozen = stage.freeze()
     to = graph.numbers.get(frozen)
@@ -270,6 +262,14 @@ def _make(graph: Graph, state: int, move: Move, todo: deque[int], world: World) 
     )
 
 
+def _renewed(stage: Stage) -> Iterator[str]:
+    for effect in stage.effects:
+        if isinstance(effect, StartTimer):
+            yield name_of(effect.machine, effect.subject, effect.timer)
+        elif isinstance(effect, StartStage):
+            yield exit_of(effect.subject)
+
+
 # --- liveness -------------------------------------------------------------------------------------
 
 
@@ -277,10 +277,9 @@ def restless(graph: Graph) -> Iterator[str]:
     """Where time and the ends of processes alone do not bring everything to rest.
 
     A loop is left if some timer runs in all of its states and is armed by none of its moves (so it
-    runs out), or some process lives in all of its states (so it ends).
+    runs out), or some process lives in all of its states and is started by none (so it ends).
     """
     onward = [[edge for edge in edges if edge.kind in UNASKED] for edges in graph.edges]
-    world = graph.product.world()
     component: dict[int, int] = {}
     for number, members in enumerate(_components([[e.to for e in edges] for edges in onward])):
         for state in members:
@@ -292,27 +291,21 @@ def restless(graph: Graph) -> Iterator[str]:
             if not onward[members[0]]:
                 yield f"nothing moves here any more\n{graph.way(members[0])}"
             continue
-        pending = set.intersection(*(_pending(graph, state, world) for state in members))
-        pending -= {entry for edge in inner for entry in edge.renewed}
+        pending = set.intersection(*({edge.name for edge in onward[s]} for s in members))
+        pending -= {name for edge in inner for name in edge.renewed}
         if not pending:
             names = sorted({edge.name for edge in inner})
             yield f"it may go on like this for ever: {', '.join(names)}\n{graph.way(members[0])}"
 
 
-def _pending(graph: Graph, state: int, world: World) -> set[Pending]:
-    stage = graph.thaw(state, world)
-    offered = {move.name for move in graph.product.moves(stage) if move.kind in UNASKED}
-    timers: set[Pending] = {
-        timer for timer in stage.timers() if name_of(*timer) in offered
-    }
-    return timers | {
-        ("process", job) for job, process in stage.processes.items() if process.mortal
-    }
-
-
 def name_of(machine: MachineName, subject: str, timer: Any) -> str:
     """How the move is called that lets a timer run out."""
     return f"{machine} {subject} timer {timer.value}"
+
+
+def exit_of(job: str) -> str:
+    """How the move is called by which a job's process ends well."""
+    return f"{job} exits well"
 
 
 def _components(edges: list[list[int]]) -> Iterator[list[int]]:

@@ -368,3 +368,61 @@ FILES = Product(
     and stage.state(M.JOB, JOB) is not J.STAGING,
     settle=settle,
 )
+
+
+# --- two jobs ---------------------------------------------------------------------------------------
+
+
+def hand_in(stage: Stage, job: str) -> None:
+    """Alice comes, hands a job in, and leaves."""
+    comes(stage)
+    _say(stage, submission(job, wall_s=60.0))
+    if stage.state(M.JOB, job) is J.STAGING:
+        _upload(stage, job)
+        stage.answer((M.JOB, job, f.ValidatePackage), e.ValidationPassed(stages=1))
+    says_bye(stage)
+
+
+def two_jobs(stage: Stage) -> Iterator[Move]:
+    """Two jobs of one owner, who is away, on one slot; nothing but processes and the worker fails."""
+    yield from sources.time_moves(stage, not_a_link)
+    for move in sources.manager_moves(stage):
+        if not any(word in move.name for word in ("fails", "out of memory", "not start", "late")):
+            yield move
+    if stage.status is not W.STOPPED:
+        yield from sources.worker_facts()
+    for job in (JOB, OTHER):
+        if stage.world.get(M.JOB, job) is None:
+            if stage.status not in {W.STARTING, W.STOPPED, W.STOPPING}:
+                yield Move(f"{job} is handed in", Kind.PEER, partial(hand_in, job=job))
+        elif stage.world.live(M.JOB):
+            words = {"cancelled": m.Cancel(job=job), "stopped": m.Stop(job=job)}
+            for name, word in words.items():
+                yield Move(f"{job} is {name}", Kind.PEER, partial(_say, message=word))
+
+
+TWO_JOBS = Product(
+    name="worker, two jobs",
+    world=worker_world,
+    first=first,
+    moves=two_jobs,
+    everywhere=laws.EVERYBODY,
+    always=LAWS,
+    sometimes={
+        "one runs, and the other waits": lambda stage: (
+            stage.state(M.JOB, JOB) is J.RUNNING and stage.state(M.JOB, OTHER) is J.QUEUED
+        ),
+        "the other runs while the first is packed": lambda stage: (
+            stage.state(M.JOB, JOB) is J.COLLECTING and stage.state(M.JOB, OTHER) is J.RUNNING
+        ),
+        "both have ended": lambda stage: (
+            {stage.state(M.JOB, job) for job in (JOB, OTHER)} == {J.DONE}
+        ),
+        "one runs where the other could not be killed": lambda stage: any(
+            not process.mortal and stage.state(M.JOB, job) is J.DONE
+            for job, process in stage.processes.items()
+        ),
+    },
+    at_rest=at_rest,
+    settle=settle,
+)

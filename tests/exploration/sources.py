@@ -28,7 +28,7 @@ from protocol.lifecycle import (
     WorkerState,
 )
 from protocol.table import MESSAGES, Direction, MachineName, Right
-from tests.exploration.explorer import Kind, Move, name_of
+from tests.exploration.explorer import Kind, Move, exit_of, name_of
 from tests.exploration.stage import TASKS, Stage, Task
 from tests.machines.puppet import SIZE
 from tests.protocol import samples
@@ -180,7 +180,7 @@ def _process(stage: Stage, task: Task) -> Iterator[Move]:
         stage.processes[job] = process._replace(mortal=False)
 
     if process.mortal:
-        yield Move(f"{job} exits well", Kind.PROCESS, partial(exits, ok=True))
+        yield Move(exit_of(job), Kind.PROCESS, partial(exits, ok=True))
         yield Move(f"{job} exits badly", Kind.PROCESS, partial(exits, ok=False))
         yield Move(
             f"{job} runs out of memory", Kind.PROCESS, partial(exits, ok=False, out_of_memory=True)
