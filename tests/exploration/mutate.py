@@ -12,8 +12,6 @@ import sys
 import time
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +19,38 @@ from typing import NamedTuple
 from fsm_worker.machines.registry import MACHINES
 from tests.exploration.explorer import Graph, Violation, explore, restless
 from tests.exploration.mutants import Mutant, TableError, swapped, unique
-from tests.exploration.products import PRODUCTS
+from tests.exploration.products import (
+    CLIENT,
+    FILES,
+    GUESTS,
+    LINKS_PRODUCT,
+    ONE_JOB,
+    PRODUCTS,
+    SERVER,
+    TWO_JOBS,
+)
 from tests.exploration.scenarios import Check, checks
 
 SURVIVORS = Path(__file__).parents[2] / "diagrams" / "SURVIVORS.md"
 REASONS = Path(__file__).with_name("survivors.toml")
 ENOUGH = 0.95
+#: States beyond those of the table as it is, after which a mutant is not explored further.
+_MORE = 500
+#: The products that look at a table closely.
+AT_WORK: dict[str, tuple[str, ...]] = {
+    "worker": (ONE_JOB.name, TWO_JOBS.name, SERVER.name),
+    "job": (FILES.name, ONE_JOB.name, TWO_JOBS.name),
+    "results": (ONE_JOB.name,),
+    "link": (GUESTS.name, LINKS_PRODUCT.name),
+    "client_link": (CLIENT.name,),
+    "session": (LINKS_PRODUCT.name,),
+    "client_session": (CLIENT.name,),
+    "signalling": (SERVER.name,),
+    "client_signalling": (CLIENT.name,),
+    "receiving": (FILES.name,),
+    "sending": (ONE_JOB.name,),
+    "guest": (GUESTS.name,),
+}
 
 
 class Fate(NamedTuple):
@@ -40,43 +64,34 @@ class Fate(NamedTuple):
 
 
 class _Known:
-    """Graphs of the tables as they are, and the scenarios; made once in each process."""
+    """Graphs of the tables as they are, and the scenarios; made before processes are forked."""
 
     def __init__(self) -> None:
         self.graphs: dict[str, Graph] = {}
         self.checks: list[tuple[str, Check]] = list(checks())
         self.favourites: dict[str, Counter[str]] = defaultdict(Counter)
 
-    def graph(self, name: str) -> Graph:
-        """One product, explored with the tables as they are."""
-        if name not in self.graphs:
-            self.graphs[name] = explore(PRODUCTS[name])
-        return self.graphs[name]
 
-
-_known: _Known | None = None
+_known = _Known()
 
 
 def _fate(table: str, number: int) -> Fate:
-    global _known  # noqa: PLW0603 - what a process of the pool keeps
-    if _known is None:
-        _known = _Known()
     mutant = unique(table)[number]
     try:
         mutated = mutant.build()
     except TableError as error:
         return Fate(mutant.name, mutant.kind, table, "linter", str(error))
-    graphs = [(name, _known.graph(name)) for name in _products(table)]
     with swapped(mutant.original, mutated):
-        by, witness = _witness(_known, mutant, graphs)
+        by, witness = _witness(_known, mutant)
     return Fate(mutant.name, mutant.kind, table, by, witness)
 
 
-def _witness(known: _Known, mutant: Mutant, graphs: list[tuple[str, Graph]]) -> tuple[str, str]:
+def _witness(known: _Known, mutant: Mutant) -> tuple[str, str]:
     explored: list[Graph] = []
-    for name, graph in graphs:
+    for name in AT_WORK[mutant.table]:
+        graph = known.graphs[name]
+        most = len(graph.states) + _MORE
         try:
-            most = len(graph.states) + 500
             explored.append(
                 explore(PRODUCTS[name], most=most, known=graph, changed=mutant.pairs())
             )
@@ -94,24 +109,19 @@ def _witness(known: _Known, mutant: Mutant, graphs: list[tuple[str, Graph]]) -> 
             favourites[name] += 1
             return "scenario or law", f"{name}: {type(error).__name__}"
     for graph in explored:
-        if len(graph.states) <= len(known.graph(graph.product.name).states) + 500:
+        if len(graph.states) <= len(known.graphs[graph.product.name].states) + _MORE:
             for complaint in restless(graph):
                 return "liveness", f"{graph.product.name}: {complaint.splitlines()[0]}"
     return "", ""
 
 
-def _products(table: str) -> Iterator[str]:
-    """The products in which this very table is at work, the smallest first."""
-    for name, product in reversed(PRODUCTS.items()):
-        if MACHINES[table] in product.world().tables.values():
-            yield name
-
-
 def fates(tables: list[str]) -> list[Fate]:
     """What becomes of every mutant of these tables, in two processes."""
+    for name in dict.fromkeys(name for table in tables for name in AT_WORK[table]):
+        _known.graphs[name] = explore(PRODUCTS[name])
     jobs = [(table, number) for table in tables for number in range(len(unique(table)))]
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(_fate, *zip(*jobs, strict=True), chunksize=8))
+    with get_context("fork").Pool(2) as pool:
+        return pool.starmap(_fate, jobs, chunksize=4)
 
 
 def page(found: list[Fate]) -> str:
