@@ -15,7 +15,7 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel test-sleap coverage bench lint diagrams clean distclean
+.PHONY: help demo test test-wheel test-sleap coverage mutate bench lint diagrams clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ test-sleap: $(DEV) ## real sleap-nn trainings on the CPU, in an environment of t
 
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
 	@$(PY) -m pytest -q --cov --cov-report=term-missing
+
+mutate: $(DEV) ## change every table in every small way, and see who notices
+	@$(PY) -m tests.exploration.mutate
 
 bench: $(RUNTIME) ## measure everything, and write bench/RESULTS.md
 	@$(PY) -m bench

@@ -1,4 +1,4 @@
-"""A client: its session × the links that it dials × its server."""
+"""A client: its session x the links that it dials x its server."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -174,9 +174,7 @@ def moves(stage: Stage) -> Iterator[Move]:
     if session is not None and session.state is SessionState.ATTACHED:
         for message in sources.messages((M.SESSION,), Direction.TO_CLIENT):
             if Direction.TO_CLIENT in ROW_OF[type(message)].direction:
-                said = Received(
-                    message=message, link=session.facts.link, session=SESSION, key=KEY
-                )
+                said = Received(message=message, link=session.facts.link, session=SESSION, key=KEY)
                 name = f"the worker: {type(message).__name__}"
                 yield sources.fact(name, Kind.PEER, M.SESSION, SESSION, said)
         facts: tuple[Event, ...] = (e.OutOfStep(), e.OutboxFilled(), e.WorkerStopping())
@@ -239,9 +237,7 @@ def settle(stage: Stage) -> None:
         numbers |= {session.facts.generation, session.facts.dialled}
     rank = {number: place for place, number in enumerate(sorted({0, *numbers}))}
     for link in alive.values():
-        link.facts = structs.replace(
-            link.facts, reason="", generation=rank[link.facts.generation]
-        )
+        link.facts = structs.replace(link.facts, reason="", generation=rank[link.facts.generation])
     if session is not None:
         session.facts = structs.replace(
             session.facts, generation=rank[session.facts.generation],

@@ -1,4 +1,4 @@
-"""A client of sleap-rtc: its link × its guest × everything that it and the worker say."""
+"""A client of sleap-rtc: its link x its guest x everything that it and the worker say."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -42,9 +42,7 @@ SAYS: tuple[Event, ...] = (
     e.JobTold(state=JobState.RUNNING),
     e.JobTold(state=JobState.QUEUED),
     e.JobTold(state=JobState.DONE, outcome=Outcome.SUCCEEDED, results=m.ResultsInfo(root=ROOT)),
-    e.JobTold(
-        state=JobState.REJECTED, outcome=Outcome.REJECTED, problems=(sources.PROBLEM,)
-    ),
+    e.JobTold(state=JobState.REJECTED, outcome=Outcome.REJECTED, problems=(sources.PROBLEM,)),
     e.LogOver(),
     e.ResultsOffered(transfer=1, size=SIZE, root=ROOT),
     e.ChunksCompleted(),
@@ -259,8 +257,6 @@ GUESTS = Product(
         for state in G
         if state is not G.NEW
     },
-    at_rest=lambda stage: not any(
-        stage.world.live(name) for name in (M.LINK, M.SESSION, M.GUEST)
-    ),
+    at_rest=lambda stage: not any(stage.world.live(name) for name in (M.LINK, M.SESSION, M.GUEST)),
     settle=settle,
 )

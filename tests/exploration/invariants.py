@@ -516,6 +516,15 @@ def files_move_for_who_wants_them_and_is_here(_before: Frozen, stage: Stage) -> 
             yield f"bytes of {subject} go out, and it is {stage.state(name, subject)}"
 
 
+def nobody_waits_for_a_link_that_is_there(_before: Frozen, stage: Stage) -> Iterator[str]:
+    for step in fired(stage, M.RECEIVING):
+        if step.after == ReceivingState.SUSPENDED and not isinstance(step.event, e.LinkCut):
+            yield f"{type(step.event).__name__} suspends it"
+    for step in fired(stage, M.SENDING):
+        if step.after == SendingState.SUSPENDED and not isinstance(step.event, e.LinkCut):
+            yield f"{type(step.event).__name__} suspends it"
+
+
 def stored_means_hashed(before: Frozen, stage: Stage) -> Iterator[str]:
     for step in fired(stage, M.RECEIVING):
         if step.after == ReceivingState.STORED and not isinstance(step.event, e.DigestMatched):
@@ -802,6 +811,7 @@ JOB_LAWS = (
 )
 FILE_LAWS = (
     files_move_for_who_wants_them_and_is_here,
+    nobody_waits_for_a_link_that_is_there,
     stored_means_hashed,
     who_waits_for_bytes_has_asked_for_them,
     a_file_that_is_refused_is_let_go_and_its_sender_hears_why,

@@ -1,4 +1,4 @@
-"""Worker × one job × results × attachment; the files of a job; and worker × two jobs.
+"""Worker x one job x results x attachment; the files of a job; and worker x two jobs.
 
 One client, alice, who comes, goes silent, comes back and says everything that the message table
 lets her say. Her link is a name here: it is explored by itself in `links`.
@@ -99,7 +99,9 @@ def _say(stage: Stage, message: m.Message) -> None:
     stage.say(message, LINK, SESSION, ALICE)
 
 
-def _words(stage: Stage, job: str, machines: tuple[MachineName, ...]) -> Iterator[tuple[str, m.Message]]:
+def _words(
+    stage: Stage, job: str, machines: tuple[MachineName, ...]
+) -> Iterator[tuple[str, m.Message]]:
     """What alice can say of a job; of files that are on their way, their numbers."""
     taken = [file.facts.transfer for file in stage.world.moving(M.RECEIVING)]
     free = next(number for number in (1, 2, 3) if number not in taken)
@@ -189,7 +191,7 @@ def settle(stage: Stage) -> None:
             for link in machines[M.LINK].values():
                 link.facts = structs.replace(link.facts, generation=1)
     for link in machines[M.LINK].values():
-        link.armed = {timer: 1 for timer in link.armed}
+        link.armed = dict.fromkeys(link.armed, 1)
     for job in ended[M.JOB].values():
         outcome = job.facts.outcome
         job.facts = structs.replace(
@@ -313,6 +315,7 @@ ONE_JOB = Product(
     settle=settle,
 )
 
+
 def a_worker_that_is_available() -> Stage:
     """The worker is available, and alice has submitted."""
     stage = first()
@@ -364,13 +367,16 @@ FILES = Product(
             isinstance(step.event, e.InputRefused) and step.after == J.DONE for step in stage.steps
         ),
     },
-    at_rest=lambda stage: not stage.world.live(M.RECEIVING) and not stage.world.live(M.SESSION)
-    and stage.state(M.JOB, JOB) is not J.STAGING,
+    at_rest=lambda stage: (
+        not stage.world.live(M.RECEIVING)
+        and not stage.world.live(M.SESSION)
+        and stage.state(M.JOB, JOB) is not J.STAGING
+    ),
     settle=settle,
 )
 
 
-# --- two jobs ---------------------------------------------------------------------------------------
+# --- two jobs -------------------------------------------------------------------------------------
 
 
 def hand_in(stage: Stage, job: str) -> None:
@@ -384,7 +390,7 @@ def hand_in(stage: Stage, job: str) -> None:
 
 
 def two_jobs(stage: Stage) -> Iterator[Move]:
-    """Two jobs of one owner, who is away, on one slot; nothing but processes and the worker fails."""
+    """Two jobs of one owner, who is away, on one slot; only processes and the worker fail."""
     yield from sources.time_moves(stage, not_a_link)
     for move in sources.manager_moves(stage):
         if not any(word in move.name for word in ("fails", "out of memory", "not start", "late")):

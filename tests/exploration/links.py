@@ -1,4 +1,4 @@
-"""Link × session × two clients × a queue of two frames that loses, doubles and reorders.
+"""Link x session x two clients x a queue of two frames that loses, doubles and reorders.
 
 Alice is honest: she dials a link of her session, and a second one once the first is about to prove
 itself or is up; she numbers what she says, and says again what the worker has not read when she is
@@ -127,7 +127,9 @@ def _dials(stage: Stage) -> Iterator[Move]:
     dialled = [link for link, _ in stage.peers.dialled]
     if not dialled:
         yield Move("alice dials", Kind.PEER, partial(_dial, link=LINKS[0]))
-        yield Move("alice dials a full worker", Kind.PEER, partial(_dial, link=LINKS[0], room=False))
+        yield Move(
+            "alice dials a full worker", Kind.PEER, partial(_dial, link=LINKS[0], room=False)
+        )
     elif len(dialled) == 1 and _is_far(stage, dialled[0]):
         yield Move("alice dials again", Kind.PEER, partial(_dial_far, link=LINKS[1]))
 
@@ -249,7 +251,9 @@ def _wire(stage: Stage) -> Iterator[Move]:
     for frame in sorted(set(peers.wire)):
         what = f"frame {frame[1]} of {frame[0]}"
         yield Move(f"{what} arrives", Kind.PEER, partial(_deliver, frame=frame))
-        yield Move(f"{what} arrives, and comes again", Kind.PEER, partial(_deliver, frame=frame, keep=True))
+        yield Move(
+            f"{what} arrives, and comes again", Kind.PEER, partial(_deliver, frame=frame, keep=True)
+        )
         yield Move(f"{what} is lost", Kind.PEER, partial(_lose, frame=frame))
 
 
@@ -316,9 +320,7 @@ def settle(stage: Stage) -> None:
     """Her older link is the first, links that are over are one, generations count from one."""
     links = stage.world.machines[M.LINK]
     peers: Peers = stage.peers
-    dialled = sorted(
-        (number, link) for link, number in peers.dialled if link in links
-    )
+    dialled = sorted((number, link) for link, number in peers.dialled if link in links)
     names = {link: LINKS[place] for place, (_, link) in enumerate(dialled)}
     for link in links.values():
         link.facts = structs.replace(link.facts, reason="")

@@ -92,7 +92,9 @@ def _targets(table: AnyTable, row: Row) -> Iterator[Any]:
     if row.to is None:
         return
     states = [state for state in table.states if state not in {row.to, table.initial}]
-    following = [s for s in states if list(table.states).index(s) > list(table.states).index(row.to)]
+    following = [
+        s for s in states if list(table.states).index(s) > list(table.states).index(row.to)
+    ]
     yield (following or states)[0]
     if row.to not in row.sources and len(row.sources) == 1:
         yield row.sources[0]

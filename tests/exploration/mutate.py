@@ -8,6 +8,7 @@ that survivors.toml gives.
     python -m tests.exploration.mutate [TABLE ...]
 """
 
+import signal
 import sys
 import time
 import tomllib
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fsm_worker.machines.registry import MACHINES
-from tests.exploration.explorer import Graph, Violation, explore, restless
+from tests.exploration.explorer import Graph, Pair, Violation, explore, restless
 from tests.exploration.mutants import Mutant, TableError, swapped, unique
 from tests.exploration.products import (
     CLIENT,
@@ -34,6 +35,8 @@ from tests.exploration.scenarios import Check, checks
 SURVIVORS = Path(__file__).parents[2] / "diagrams" / "SURVIVORS.md"
 REASONS = Path(__file__).with_name("survivors.toml")
 ENOUGH = 0.95
+#: Seconds for one mutant.
+_LONGEST = 120
 #: States beyond those of the table as it is, after which a mutant is not explored further.
 _MORE = 500
 #: The products that look at a table closely.
@@ -81,20 +84,34 @@ def _fate(table: str, number: int) -> Fate:
         mutated = mutant.build()
     except TableError as error:
         return Fate(mutant.name, mutant.kind, table, "linter", str(error))
-    with swapped(mutant.original, mutated):
-        by, witness = _witness(_known, mutant)
+    pairs = mutant.pairs()  # of the table as it is
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(_LONGEST)
+    try:
+        with swapped(mutant.original, mutated):
+            by, witness = _witness(_known, mutant, pairs)
+    except _TooLong:
+        by, witness = "always", f"no answer in {_LONGEST} s: it never comes to rest"
+    finally:
+        signal.alarm(0)
     return Fate(mutant.name, mutant.kind, table, by, witness)
 
 
-def _witness(known: _Known, mutant: Mutant) -> tuple[str, str]:
+class _TooLong(BaseException):
+    """A mutant that never ends is noticed."""
+
+
+def _too_long(_signal: int, _frame: object) -> None:
+    raise _TooLong
+
+
+def _witness(known: _Known, mutant: Mutant, pairs: frozenset[Pair]) -> tuple[str, str]:
     explored: list[Graph] = []
     for name in AT_WORK[mutant.table]:
         graph = known.graphs[name]
         most = len(graph.states) + _MORE
         try:
-            explored.append(
-                explore(PRODUCTS[name], most=most, known=graph, changed=mutant.pairs())
-            )
+            explored.append(explore(PRODUCTS[name], most=most, known=graph, changed=pairs))
         except Violation as violation:
             return "always", f"{name}: {str(violation).splitlines()[0]}"
         except Exception as error:  # a mutant may leave the world in any shape
@@ -104,7 +121,7 @@ def _witness(known: _Known, mutant: Mutant) -> tuple[str, str]:
         try:
             check()
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt | _TooLong):
                 raise
             favourites[name] += 1
             return "scenario or law", f"{name}: {type(error).__name__}"

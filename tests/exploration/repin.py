@@ -11,7 +11,9 @@ from tests.exploration.products import PINS, surveys
 def main() -> int:
     """Explores everything, and writes what it has counted unless something is wrong."""
     found = list(surveys())
-    wrong = [text for entry in found for text in (entry.violation, *entry.never, *entry.restless) if text]
+    wrong = [
+        text for entry in found for text in (entry.violation, *entry.never, *entry.restless) if text
+    ]
     if wrong:
         print("\n".join(wrong))
         return 1

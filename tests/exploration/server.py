@@ -1,4 +1,4 @@
-"""Signalling × worker, with one client and one job, so that a lost server can disturb somebody."""
+"""Signalling x worker, with one client and one job, so that a lost server can disturb somebody."""
 
 from collections.abc import Iterator
 from functools import partial

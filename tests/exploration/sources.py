@@ -94,7 +94,9 @@ LATE: tuple[tuple[MachineName, frozenset[Any], tuple[Event, ...]], ...] = (
 )
 
 
-def time_moves(stage: Stage, skip: Callable[[MachineName], bool] = lambda _: False) -> Iterator[Move]:
+def time_moves(
+    stage: Stage, skip: Callable[[MachineName], bool] = lambda _: False
+) -> Iterator[Move]:
     """Every timer that runs can run out."""
     for machine, subject, timer in stage.timers():
         if not skip(machine):

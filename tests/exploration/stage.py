@@ -264,5 +264,6 @@ class Stage:
 
 
 def _kept(name: MachineName, instance: Instance[Any, Any]) -> Kept:
-    return Kept(name, instance.subject, instance.state, instance.facts, tuple(sorted(instance.armed)))
-
+    return Kept(
+        name, instance.subject, instance.state, instance.facts, tuple(sorted(instance.armed))
+    )

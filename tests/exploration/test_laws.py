@@ -313,9 +313,7 @@ def test_who_asks_an_ended_job_to_end_hears_that_it_has(
 
 
 @pytest.mark.parametrize("word", [m.Stop, m.Cancel])
-def test_who_asks_twice_hears_that_it_is_under_way(
-    p: Puppet, alice: str, word: type[Any]
-) -> None:
+def test_who_asks_twice_hears_that_it_is_under_way(p: Puppet, alice: str, word: type[Any]) -> None:
     p.run(alice, A)
     p.say(alice, m.Cancel(job=A))
     p.say(alice, word(job=A))
@@ -428,9 +426,7 @@ def test_results_wait_for_their_owner_whoever_disconnects(p: Puppet, alice: str)
     assert (M.RESULTS, A, Timer.RETENTION) in p.timers
 
 
-def test_delivered_is_what_the_client_has_stored_with_the_right_hash(
-    p: Puppet, alice: str
-) -> None:
+def test_delivered_is_what_the_client_has_stored_with_the_right_hash(p: Puppet, alice: str) -> None:
     held(p, alice)
     p.say(alice, m.Fetch(job=A))
     p.say(alice, m.FileStored(transfer=1, root="0" * 64))
@@ -519,9 +515,7 @@ def test_whoever_answers_in_time_is_alive(p: Puppet, alice: str) -> None:
 
 
 @pytest.mark.parametrize("word", [m.Ping(n=1), m.Pong(n=1), m.Ack(), m.WorkerGet(), m.JobsGet()])
-def test_everything_that_is_said_is_a_sign_of_life(
-    p: Puppet, alice: str, word: m.Message
-) -> None:
+def test_everything_that_is_said_is_a_sign_of_life(p: Puppet, alice: str, word: m.Message) -> None:
     before = dict(p.timers)
     p.say(alice, word)
     for timer in (Timer.PING, Timer.QUIET):
@@ -578,9 +572,7 @@ def submitted(p: Puppet) -> str:
 
 def test_a_guest_hears_the_end_after_everything_that_was_printed(p: Puppet) -> None:
     link = submitted(p)
-    done = e.JobTold(
-        state=J.DONE, outcome=Outcome.SUCCEEDED, results=m.ResultsInfo(root=ROOT)
-    )
+    done = e.JobTold(state=J.DONE, outcome=Outcome.SUCCEEDED, results=m.ResultsInfo(root=ROOT))
     p.feed(M.GUEST, link, done)
     assert not did(p, f.TellEnd)
     p.feed(M.GUEST, link, e.LogOver())
