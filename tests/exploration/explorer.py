@@ -168,6 +168,8 @@ def explore(
     graph = Graph(product)
     world = product.world()
     stage = product.first()
+    graph.heard |= {(step.machine, key_of(step.event)) for step in stage.steps}
+    graph.rows.update(f"{s.machine} {s.row}" for s in stage.steps if s.verdict is Verdict.ROW)
     product.settle(stage)
     graph.add(stage.freeze(), stage, -1, ("", ()))
     if known is not None:

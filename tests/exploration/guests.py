@@ -105,6 +105,21 @@ def a_package_is_run_only_when_it_is_whole(_before: Frozen, stage: Stage) -> Ite
                 yield "the guest does not hear which command runs"
 
 
+def who_is_not_taken_hears_why_and_may_try_again(_before: Frozen, stage: Stage) -> Iterator[str]:
+    for step in laws.fired(stage, M.GUEST):
+        refused = step.before == G.CHECKING and step.after == G.WAITING
+        if refused and not laws.asked(step, *TELLS):
+            yield "its package is refused without a word"
+        dropped = laws.asked(step, f.DropPackage) and not isinstance(step.event, e.PackageTaken)
+        if dropped and step.after not in {G.WAITING, G.GONE}:
+            yield f"its files are deleted, and it is {step.after}"
+    for step in stage.steps:
+        lost = isinstance(step.event, e.EffectFailed) and step.event.effect == "take_results"
+        if step.machine is M.GUEST and lost and step.before == G.RETURNING:
+            if step.after != G.WAITING:
+                yield "there is no place for its results, and it waits for them"
+
+
 def nothing_of_a_guest_stays(_before: Frozen, stage: Stage) -> Iterator[str]:
     """Its package is deleted when it is over, and when the guest has gone."""
     for step in laws.fired(stage, M.GUEST):
@@ -243,6 +258,7 @@ GUESTS = Product(
         what_a_guest_asks_is_answered_or_done,
         a_guest_hears_once_how_its_job_ended,
         a_package_is_run_only_when_it_is_whole,
+        who_is_not_taken_hears_why_and_may_try_again,
         nothing_of_a_guest_stays,
         results_are_handed_over_and_the_worker_hears_it,
         a_guest_is_as_long_as_its_link,

@@ -11,7 +11,14 @@ from tests.exploration.products import PRODUCTS, Survey, pinned, surveys
 each = pytest.mark.parametrize("name", PRODUCTS)
 
 #: Rows that no product can drive, and why.
-UNDRIVEN: dict[str, str] = {}
+UNDRIVEN: dict[str, str] = {
+    "job J9": "a job has one input for now, so the first to arrive is the last",
+    "job J58": "a hundred jobs of one key: see tests/machines/test_world.py",
+    "job J62": "five hundred jobs that have ended: see tests/machines/test_world.py",
+    "session N12": "sixteen sessions of one key: see tests/machines/test_world.py",
+}
+#: Events that come only after more machines than a product has, as `machine event`.
+TOO_MANY = {"job crowded", "session crowded"}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +58,7 @@ def test_no_event_of_any_table_is_left_out(explored: dict[str, Survey]) -> None:
         for tables in (WORKER_TABLES, CLIENT_TABLES)
         for table in tables.values()
         for on in table.events()
-        if (table.name, on) not in heard
+        if (table.name, on) not in heard and f"{table.name} {event_name(on)}" not in TOO_MANY
     }
     assert not missing, "\n".join(sorted(missing))
 
