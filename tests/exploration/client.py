@@ -16,7 +16,7 @@ from protocol.errors import ErrorCode
 from protocol.lifecycle import LinkState, SessionState, SignallingState
 from protocol.table import ROW_OF, Direction, MachineName
 from tests.exploration import invariants as laws
-from tests.exploration import links, server, sources
+from tests.exploration import server, sources, two_clients
 from tests.exploration.explorer import Kind, Move, Product
 from tests.exploration.stage import Frozen, Stage, Task
 
@@ -123,7 +123,7 @@ def _link(stage: Stage, link: str) -> Iterator[tuple[str, Event]]:
     instance = stage.world.get(M.LINK, link)
     if instance is None:
         return
-    yield from links.PATH.get(instance.state, ())
+    yield from two_clients.PATH.get(instance.state, ())
     if instance.state is not LinkState.CLOSING:
         yield "is answered", e.RecvAnswer(sdp="v=0")
     if instance.state is LinkState.AUTHENTICATING:
@@ -134,7 +134,7 @@ def _link(stage: Stage, link: str) -> Iterator[tuple[str, Event]]:
         yield "speaks", e.FrameArrived(number=1, expected=1, message=m.Jobs(jobs=()))
         yield "says nonsense", e.FrameRefused(code=ErrorCode.MALFORMED, strikes=1)
     if instance.state in laws.UP:
-        for word in links.LIFE:
+        for word in two_clients.LIFE:
             yield type(word).__name__, Received(message=word, link=link)
         for number, expected in ((0, 1), (1, 1), (1, 2), (2, 1)):
             frame = e.FrameArrived(number=number, expected=expected)
@@ -142,10 +142,10 @@ def _link(stage: Stage, link: str) -> Iterator[tuple[str, Event]]:
         yield "says nonsense", e.FrameRefused(code=ErrorCode.MALFORMED, strikes=1)
         yield "says nonsense again", e.FrameRefused(code=ErrorCode.MALFORMED, strikes=STRIKES)
     if instance.state is LinkState.CLOSING:
-        yield from (pair for pair in links.LATE if not isinstance(pair[1], e.SentAnswer))
+        yield from (pair for pair in two_clients.LATE if not isinstance(pair[1], e.SentAnswer))
         yield "is answered late", e.RecvAnswer(sdp="v=0")
     yield "loses its path", e.IceFailed()
-    yield from links.BREAKS
+    yield from two_clients.BREAKS
 
 
 def moves(stage: Stage) -> Iterator[Move]:
@@ -158,7 +158,7 @@ def moves(stage: Stage) -> Iterator[Move]:
     second = stage.state(M.LINK, LINKS[1])
     alone = [link.subject for link in stage.world.moving(M.LINK)][:1]
     for link in alone:
-        for name, event in _link(stage, link) if second is None else links.BREAKS:
+        for name, event in _link(stage, link) if second is None else two_clients.BREAKS:
             if not isinstance(event, e.IceFailed) or stage.state(M.LINK, link) is not (
                 LinkState.CHECKING
             ):
@@ -168,8 +168,10 @@ def moves(stage: Stage) -> Iterator[Move]:
         yield sources.fact("the second link fails", Kind.PEER, M.LINK, LINKS[1], e.PeerClosed())
     if second is None:
         yield from sources.failure_moves(stage, (M.SESSION, M.LINK, M.SIGNALLING))
-    for move in server.words(stage):  # with a link, only the loss of the server matters
-        if "r-2" not in move.name and (not alone or "is lost" in move.name):
+    # while a link is made, only the loss of the server matters
+    quiet = bool(alone) and (session is None or session.state is not SessionState.ATTACHED)
+    for move in server.words(stage):
+        if "r-2" not in move.name and (not quiet or "is lost" in move.name):
             yield move
     if session is not None and session.state is SessionState.ATTACHED:
         for message in sources.messages((M.SESSION,), Direction.TO_CLIENT):

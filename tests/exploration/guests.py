@@ -17,7 +17,7 @@ from protocol.lifecycle import GuestState, JobState, LinkState, Outcome
 from protocol.sleap_rtc.frames import NotPerformed
 from protocol.table import MachineName
 from tests.exploration import invariants as laws
-from tests.exploration import links, sources
+from tests.exploration import links, sources, two_clients
 from tests.exploration.explorer import Kind, Move, Product
 from tests.exploration.stage import Frozen, Stage, Task
 from tests.machines.puppet import SIZE
@@ -206,7 +206,7 @@ def moves(stage: Stage) -> Iterator[Move]:
     if state is LinkState.AUTHENTICATING:
         said += PROVES
     if link is not None:
-        said += links.BREAKS
+        said += two_clients.BREAKS
     for name, event in said:
         yield sources.fact(f"it {name}", Kind.PEER, M.LINK, LINK, event)
     if stage.world.get(M.GUEST, LINK) is not None:

@@ -1,8 +1,4 @@
-"""Worker x one job x results x attachment; the files of a job; and worker x two jobs.
-
-One client, alice, who comes, goes silent, comes back and says everything that the message table
-lets her say. Her link is a name here: it is explored by itself in `links`.
-"""
+"""Worker x one job x results x attachment; the files of a job; and worker x two jobs."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +8,6 @@ from msgspec import structs
 
 from fsm_worker import effects as f
 from fsm_worker import events as e
-from fsm_worker.events import Received, Timer
 from fsm_worker.facts import Why
 from fsm_worker.machines.job import ON_GPU
 from fsm_worker.machines.world import THE_WORKER
@@ -23,147 +18,30 @@ from protocol.lifecycle import (
     Outcome,
     ReceivingState,
     ResultsState,
-    SessionState,
     WorkerState,
 )
-from protocol.table import Direction, MachineName
+from protocol.table import MachineName
 from tests.exploration import invariants as laws
 from tests.exploration import sources
+from tests.exploration.alice import (
+    JOB,
+    OTHER,
+    UPLOADS_TO,
+    comes,
+    hand_in,
+    is_here,
+    presence,
+    say,
+    talk,
+    uploads,
+)
 from tests.exploration.explorer import Kind, Move, Product
 from tests.exploration.stage import Stage, Task
 from tests.machines.puppet import submission
-from tests.protocol import samples
 
 M, W, J = MachineName, WorkerState, JobState
-ALICE, LINK, SESSION = "alice", "l-a", "s-a"
-JOB, OTHER = "job-aaaaaaaa", "job-bbbbbbbb"
-#: What alice can speak to, beside her session.
-TALKS_TO = (M.WORKER, M.JOB, M.RESULTS, M.SENDING)
-UPLOADS_TO = (M.JOB, M.RECEIVING)
+
 LAWS = (*laws.WORKER_LAWS, *laws.JOB_LAWS, *laws.FILE_LAWS)
-
-
-def comes(stage: Stage) -> None:
-    """Alice's link, from the offer to the proof."""
-    facts = stage.facts(M.SESSION, SESSION)
-    hello = m.Hello(
-        versions=(1,), role="client", key=ALICE, nonce="N", session=SESSION,
-        generation=facts.generation + 1 if facts is not None else 1,
-    )  # fmt: skip
-    for event in (
-        e.RecvOffer(peer="p-a", sdp="v=0", room_for_more=True),
-        e.SentAnswer(),
-        e.IceCompleted(),
-        e.ControlOpened(native=True),
-        Received(message=hello, link=LINK),
-        Received(message=m.Proof(signature="S"), link=LINK),
-        e.ProofChecked(proved=True, trusted=True),
-    ):
-        stage.feed(M.LINK, LINK, event)
-    stage.tasks = {task for task in stage.tasks if task[0] is not M.LINK}
-
-
-def goes_silent(stage: Stage) -> None:
-    """Her link's timers run out, one after the other."""
-    for timer in (Timer.QUIET, Timer.LOST):
-        stage.expire((M.LINK, LINK), timer)
-
-
-def says_bye(stage: Stage) -> None:
-    """She leaves for good."""
-    stage.feed(M.LINK, LINK, Received(message=m.Bye(), link=LINK))
-
-
-def is_here(stage: Stage) -> bool:
-    """Whether alice has a session with a link."""
-    return stage.state(M.SESSION, SESSION) is SessionState.ATTACHED
-
-
-def presence(stage: Stage) -> Iterator[Move]:
-    """Alice comes and goes."""
-    if is_here(stage):
-        yield Move("alice goes silent", Kind.TIME, goes_silent)
-        yield Move("alice says bye", Kind.PEER, says_bye)
-    elif stage.world.get(M.LINK, LINK) is None and not stage.facts(M.WORKER, THE_WORKER).gone:
-        yield Move("alice comes", Kind.PEER, comes)
-    if stage.world.live(M.LINK) and not is_here(stage):
-        yield Move("the farewell has left", Kind.TIME, _farewell)
-
-
-def _farewell(stage: Stage) -> None:
-    stage.tasks.discard((M.LINK, LINK, f.Farewell))
-    stage.expire((M.LINK, LINK), Timer.CLOSE)
-
-
-def _say(stage: Stage, message: m.Message) -> None:
-    stage.say(message, LINK, SESSION, ALICE)
-
-
-def _words(
-    stage: Stage, job: str, machines: tuple[MachineName, ...]
-) -> Iterator[tuple[str, m.Message]]:
-    """What alice can say of a job; of files that are on their way, their numbers."""
-    taken = [file.facts.transfer for file in stage.world.moving(M.RECEIVING)]
-    free = next(number for number in (1, 2, 3) if number not in taken)
-    for message in sources.messages(machines, Direction.TO_WORKER):
-        name = type(message).__name__
-        if isinstance(message, m.Submit):
-            yield name, submission(job, wall_s=60.0)
-            if stage.world.get(M.JOB, job) is None:
-                wrong = structs.replace(submission(job), spec=m.JobSpec(name="x", kind="other"))
-                yield "Submit (no package)", wrong
-            else:
-                yield "Submit (another)", submission(job, wall_s=30.0)
-        elif isinstance(message, m.FileOffer):
-            if stage.state(M.JOB, job) is J.STAGING and _may_offer(stage):
-                offer = sources.about(message, job=job, transfer=free)
-                yield name, structs.replace(offer, name="package.zip")
-                if not taken:
-                    yield "FileOffer (another name)", structs.replace(offer, name="other.zip")
-        elif not sources.belongs_to_transfer(message):
-            if stage.world.get(M.JOB, job) is not None or not hasattr(message, "job"):
-                yield name, sources.about(message, job=job, transfer=1, session=SESSION)
-        else:
-            machine = M.RECEIVING if isinstance(message, m.FileAbort) else M.SENDING
-            for file in stage.world.moving(machine):
-                said = sources.about(message, job=job, transfer=file.facts.transfer)
-                yield f"{name} {file.facts.transfer}", said
-                if isinstance(message, m.FileStored):
-                    yield (
-                        f"{name} {file.facts.transfer} (another root)",
-                        structs.replace(said, root=sources.WRONG),
-                    )
-
-
-def _may_offer(stage: Stage) -> bool:
-    """Two uploads at a time, of which the second comes before the first is complete."""
-    files = stage.world.moving(M.RECEIVING)
-    return not files or (
-        len(files) == 1
-        and files[0].state in {ReceivingState.RECEIVING, ReceivingState.SUSPENDED}
-        and files[0].facts.tries == 0
-    )
-
-
-def talk(stage: Stage, job: str, machines: tuple[MachineName, ...] = TALKS_TO) -> Iterator[Move]:
-    """Alice says something."""
-    if is_here(stage):
-        for name, message in _words(stage, job, machines):
-            yield Move(f"alice: {name}", Kind.PEER, partial(_say, message=message))
-
-
-def uploads(stage: Stage, job: str) -> Iterator[Move]:
-    """The package arrives, all at once."""
-    if is_here(stage) and stage.state(M.JOB, job) is J.STAGING:
-        yield Move(f"the package of {job} arrives", Kind.PEER, partial(_upload, job=job))
-
-
-def _upload(stage: Stage, job: str) -> None:
-    offer = sources.about(samples.BY_TYPE[m.FileOffer], job=job, transfer=1)
-    _say(stage, structs.replace(offer, name="package.zip"))
-    file = (M.RECEIVING, f"{SESSION}/1")
-    stage.feed(*file, e.ChunksCompleted())
-    stage.answer((*file, f.VerifyIncoming), e.DigestMatched())
 
 
 def progress(stage: Stage, job: str) -> Iterator[Move]:
@@ -323,7 +201,7 @@ def a_worker_that_is_available() -> Stage:
         (M.WORKER, THE_WORKER, f.ProbeHost), e.ProbeSucceeded(capabilities=m.Capabilities())
     )
     comes(stage)
-    _say(stage, submission(JOB))
+    say(stage, submission(JOB))
     return stage
 
 
@@ -379,16 +257,6 @@ FILES = Product(
 # --- two jobs -------------------------------------------------------------------------------------
 
 
-def hand_in(stage: Stage, job: str) -> None:
-    """Alice comes, hands a job in, and leaves."""
-    comes(stage)
-    _say(stage, submission(job, wall_s=60.0))
-    if stage.state(M.JOB, job) is J.STAGING:
-        _upload(stage, job)
-        stage.answer((M.JOB, job, f.ValidatePackage), e.ValidationPassed(stages=1))
-    says_bye(stage)
-
-
 def two_jobs(stage: Stage) -> Iterator[Move]:
     """Two jobs of one owner, who is away, on one slot; only processes and the worker fail."""
     yield from sources.time_moves(stage, not_a_link)
@@ -404,7 +272,7 @@ def two_jobs(stage: Stage) -> Iterator[Move]:
         elif stage.world.live(M.JOB):
             words = {"cancelled": m.Cancel(job=job), "stopped": m.Stop(job=job)}
             for name, word in words.items():
-                yield Move(f"{job} is {name}", Kind.PEER, partial(_say, message=word))
+                yield Move(f"{job} is {name}", Kind.PEER, partial(say, message=word))
 
 
 TWO_JOBS = Product(

@@ -12,8 +12,8 @@ from fsm_worker.machines.worlds import worker_world
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobState, SignallingState, WorkerState
 from protocol.table import MachineName
+from tests.exploration import alice, jobs, sources
 from tests.exploration import invariants as laws
-from tests.exploration import jobs, sources
 from tests.exploration.explorer import Kind, Move, Product
 from tests.exploration.stage import Stage
 
@@ -85,7 +85,7 @@ _OF_THE_JOB = (
 def moves(stage: Stage) -> Iterator[Move]:
     """The server in full; of the rest so much as is needed to see what it disturbs."""
     for move in (*sources.time_moves(stage, jobs.not_a_link), *sources.manager_moves(stage)):
-        if jobs.JOB not in move.name or any(word in move.name for word in _OF_THE_JOB):
+        if alice.JOB not in move.name or any(word in move.name for word in _OF_THE_JOB):
             yield move
     yield from sources.failure_moves(stage, (M.SIGNALLING,))
     yield from words(stage)
@@ -94,10 +94,10 @@ def moves(stage: Stage) -> Iterator[Move]:
     )
     yield changed
     if stage.status is not W.STARTING and not stage.world.all(M.JOB):
-        yield from jobs.presence(stage)
-    if stage.status is W.AVAILABLE and stage.world.get(M.JOB, jobs.JOB) is None:
-        if stage.world.get(M.SESSION, jobs.SESSION) is None:
-            yield Move("a job is handed in", Kind.PEER, partial(jobs.hand_in, job=jobs.JOB))
+        yield from alice.presence(stage)
+    if stage.status is W.AVAILABLE and stage.world.get(M.JOB, alice.JOB) is None:
+        if stage.world.get(M.SESSION, alice.SESSION) is None:
+            yield Move("a job is handed in", Kind.PEER, partial(alice.hand_in, job=alice.JOB))
     if stage.status is not W.STOPPED:
         yield from list(sources.worker_facts())[:1]
 
@@ -123,10 +123,10 @@ SERVER = Product(
         "a refused worker finishes its job, and leaves": lambda stage: (
             stage.status is W.STOPPED
             and stage.state(M.SIGNALLING, THE_SERVER) is S.REFUSED
-            and stage.state(M.JOB, jobs.JOB) is JobState.DONE
+            and stage.state(M.JOB, alice.JOB) is JobState.DONE
         ),
         "a job runs without a server": lambda stage: (
-            stage.state(M.JOB, jobs.JOB) is JobState.RUNNING
+            stage.state(M.JOB, alice.JOB) is JobState.RUNNING
             and stage.state(M.SIGNALLING, THE_SERVER) is S.BACKOFF
         ),
     },

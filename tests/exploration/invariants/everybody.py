@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from fsm_worker import effects as f
+from fsm_worker import events as e
 from fsm_worker.events import Received
 from fsm_worker.machines.engine import Step, Verdict
 from protocol.table import ROW_OF
@@ -63,6 +64,30 @@ def _needs_no_answer(stage: Stage, step: Step) -> bool:
     return not isinstance(step.event, Received)
 
 
+def what_goes_wrong_at_the_worker_is_taken_to_heart(_before: Frozen, stage: Stage) -> Iterator[str]:
+    """Also where its table would rather ignore it."""
+    for step in stage.steps:
+        if step.machine is not M.WORKER:
+            continue
+        event, facts = step.event, step.facts
+        looks = {f.ProbeHost.method(), f.CleanSlot.method()}
+        failed = isinstance(event, e.EffectFailed) and event.effect in looks
+        if (failed and step.before in {W.STARTING, W.DEGRADED}) or (
+            isinstance(event, e.ProbeFailed) and step.before == W.STARTING
+        ):
+            if step.after != W.DEGRADED:
+                yield f"it can't look at its GPU, and is {step.after}"
+        sorry = failed or isinstance(event, e.ProbeFailed | e.CleanFailed)
+        if sorry and step.after == W.DEGRADED and not asked(step, f.PublishStatus):
+            yield "nobody hears what is wrong now"
+        left = getattr(facts, "leaving", False) or step.after in {W.STOPPING, W.STOPPED}
+        if isinstance(event, e.JournalFailed) and not left:
+            yield "it can't write down what it promises, and goes on promising"
+        killed = isinstance(event, e.EffectFailed) and event.effect == f.KillEverything.method()
+        if killed and step.after == W.STOPPED and not getattr(facts, "gone", False):
+            yield "nothing more can be killed, and it waits"
+
+
 def what_is_over_stays_over(before: Frozen, stage: Stage) -> Iterator[str]:
     for kept in before.ended:
         instance = stage.world.get(kept.name, kept.subject)
@@ -75,5 +100,6 @@ EVERYBODY = (
     whoever_waits_has_a_timer,
     whoever_waits_for_work_has_it_under_way,
     what_is_asked_is_answered,
+    what_goes_wrong_at_the_worker_is_taken_to_heart,
     what_is_over_stays_over,
 )
