@@ -44,6 +44,12 @@ def who_can_dial_does(_before: Frozen, stage: Stage) -> Iterator[str]:
             yield "it dials where no offer can travel, or where a link is about to prove itself"
 
 
+def an_answer_is_taken(_before: Frozen, stage: Stage) -> Iterator[str]:
+    for step in laws.fired(stage, M.LINK):
+        if isinstance(step.event, e.RecvAnswer) and not laws.asked(step, f.AcceptAnswer):
+            yield "the worker's answer is not given to the connection"
+
+
 def who_waits_for_a_link_dials_again(_before: Frozen, stage: Stage) -> Iterator[str]:
     for session in stage.world.live(M.SESSION):
         waits = session.state is SessionState.DETACHED and session.facts.in_room
@@ -144,7 +150,10 @@ def _link(stage: Stage, link: str) -> Iterator[tuple[str, Event]]:
     if instance.state is LinkState.CLOSING:
         yield from (pair for pair in two_clients.LATE if not isinstance(pair[1], e.SentAnswer))
         yield "is answered late", e.RecvAnswer(sdp="v=0")
-    yield "loses its path", e.IceFailed()
+    else:
+        yield "is left by the program", e.WorkerStopping()
+    if instance.state is not LinkState.CHECKING:  # there it finds none
+        yield "loses its path", e.IceFailed()
     yield from two_clients.BREAKS
 
 
@@ -159,10 +168,7 @@ def moves(stage: Stage) -> Iterator[Move]:
     alone = [link.subject for link in stage.world.moving(M.LINK)][:1]
     for link in alone:
         for name, event in _link(stage, link) if second is None else two_clients.BREAKS:
-            if not isinstance(event, e.IceFailed) or stage.state(M.LINK, link) is not (
-                LinkState.CHECKING
-            ):
-                yield sources.fact(f"{link} {name}", Kind.PEER, M.LINK, link, event)
+            yield sources.fact(f"{link} {name}", Kind.PEER, M.LINK, link, event)
     if second is LinkState.NEGOTIATING:
         yield Move("the second link proves itself", Kind.PEER, _second)
         yield sources.fact("the second link fails", Kind.PEER, M.LINK, LINKS[1], e.PeerClosed())
@@ -263,10 +269,10 @@ CLIENT = Product(
     world=client_world,
     first=first,
     moves=moves,
-    everywhere=laws.EVERYBODY,
+    everywhere=(*laws.EVERYBODY, who_waits_for_a_link_dials_again),
     always=(
         who_can_dial_does,
-        who_waits_for_a_link_dials_again,
+        an_answer_is_taken,
         what_the_worker_says_reaches_the_program,
         a_session_that_ends_says_why,
         one_link_is_kept,

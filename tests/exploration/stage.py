@@ -188,7 +188,10 @@ class Stage:
         """An armed timer runs out."""
         instance = self.world.get(*address)
         if instance is not None and timer in instance.armed:
-            self.feed(*address, TimerExpired(timer=timer, serial=instance.armed[timer]))
+            serial = instance.armed[timer]
+            self.feed(*address, TimerExpired(timer=timer, serial=serial))
+            if instance.armed.get(timer) == serial:  # it ran, and nobody has armed it again
+                del instance.armed[timer]
 
     def answer(self, task: Task, event: Event) -> None:
         """A task ends with this event."""

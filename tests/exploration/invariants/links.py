@@ -6,11 +6,13 @@ from typing import Any
 from fsm_worker import effects as f
 from fsm_worker import events as e
 from fsm_worker.events import Received
+from fsm_worker.machines.link import STRIKES
+from protocol import messages as m
 from protocol.lifecycle import (
     LinkState,
     SessionState,
 )
-from tests.exploration.invariants.common import BEFORE_UP, UP, M, asked, fired
+from tests.exploration.invariants.common import BEFORE_UP, LINK_OVER, UP, M, asked, fired
 from tests.exploration.stage import Frozen, Stage
 
 
@@ -64,6 +66,40 @@ def nobody_gets_in_without_a_proof(_before: Frozen, stage: Stage) -> Iterator[st
         proved = isinstance(event, e.ProofChecked) and event.proved and event.trusted
         if not allowed and not proved:
             yield f"{type(event).__name__} lets it in"
+
+
+def rejected_is_a_reproach_and_failed_is_none(_before: Frozen, stage: Stage) -> Iterator[str]:
+    """A link that breaks has failed; who does wrong is rejected; who says goodbye is let go."""
+    breaks = e.IceFailed | e.PeerClosed | e.ChannelClosed | e.EffectFailed
+    for step in fired(stage, M.LINK):
+        event = step.event
+        broken = isinstance(event, breaks) or (
+            isinstance(event, e.TimerExpired) and step.after in LINK_OVER
+            and event.timer is not e.Timer.AUTH
+        )  # fmt: skip
+        gap = isinstance(event, e.FrameArrived) and step.before in UP and step.after in LINK_OVER
+        if step.before == LinkState.CLOSING:
+            if step.after != LinkState.CLOSED:
+                yield f"it was closed, and is {step.after}"
+        elif (broken or gap) and step.after != LinkState.FAILED:
+            yield f"it broke, and is {step.after}"
+        bye = isinstance(event, Received) and isinstance(event.message, m.Bye)
+        if (bye or isinstance(event, e.Superseded)) and step.after != LinkState.CLOSED:
+            yield f"it is no longer needed, and is {step.after}"
+
+
+def three_frames_without_meaning_are_too_many(_before: Frozen, stage: Stage) -> Iterator[str]:
+    for step in fired(stage, M.LINK):
+        if isinstance(step.event, e.FrameRefused) and step.before in UP:
+            if (step.after == LinkState.CLOSING) is not (step.event.strikes >= STRIKES):
+                yield f"strike {step.event.strikes}: {step.after}"
+
+
+def the_handshake_begins_with_a_hello(_before: Frozen, stage: Stage) -> Iterator[str]:
+    for step in fired(stage, M.LINK):
+        opened = isinstance(step.event, e.ControlOpened) and step.event.native
+        if opened and not asked(step, f.SendHello):
+            yield "the channel is open, and nobody speaks"
 
 
 def a_proof_lets_in(_before: Frozen, stage: Stage) -> Iterator[str]:
@@ -136,6 +172,11 @@ def a_session_that_is_over_keeps_nothing(_before: Frozen, stage: Stage) -> Itera
 
 def a_session_ends_by_farewell_time_or_force(_before: Frozen, stage: Stage) -> Iterator[str]:
     for step in fired(stage, M.SESSION):
+        ends = isinstance(step.event, e.OutOfStep | e.OutboxFilled | e.WorkerStopping)
+        if isinstance(step.event, e.TimerExpired) and step.event.timer is e.Timer.SESSION:
+            ends = True
+        if ends and step.after != SessionState.CLOSED:
+            yield f"{type(step.event).__name__}: {step.after}"
         if not isinstance(step.event, e.LinkLost) or step.before != SessionState.ATTACHED:
             continue
         after = SessionState.CLOSED if step.event.farewell else SessionState.DETACHED
@@ -155,6 +196,9 @@ LINK_LAWS = (
     a_link_that_is_over_is_closed,
     who_does_not_get_in_hears_why,
     nobody_gets_in_without_a_proof,
+    rejected_is_a_reproach_and_failed_is_none,
+    three_frames_without_meaning_are_too_many,
+    the_handshake_begins_with_a_hello,
     a_proof_lets_in,
     a_silent_peer_is_asked_and_then_let_go,
     a_sign_of_life_is_one,
