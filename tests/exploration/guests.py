@@ -253,12 +253,11 @@ GUESTS = Product(
     world=worker_world,
     first=partial(links.first),
     moves=moves,
-    everywhere=laws.EVERYBODY,
+    everywhere=(*laws.EVERYBODY, who_is_not_taken_hears_why_and_may_try_again),
     always=(
         what_a_guest_asks_is_answered_or_done,
         a_guest_hears_once_how_its_job_ended,
         a_package_is_run_only_when_it_is_whole,
-        who_is_not_taken_hears_why_and_may_try_again,
         nothing_of_a_guest_stays,
         results_are_handed_over_and_the_worker_hears_it,
         a_guest_is_as_long_as_its_link,

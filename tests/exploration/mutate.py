@@ -62,7 +62,7 @@ class Fate(NamedTuple):
     mutant: str
     kind: str
     table: str
-    by: str  # linter, scenario, always, liveness; empty: it lives
+    by: str  # linter, always, crash, scenario or law, liveness; empty: it lives
     witness: str = ""
 
 
@@ -91,7 +91,7 @@ def _fate(table: str, number: int) -> Fate:
         with swapped(mutant.original, mutated):
             by, witness = _witness(_known, mutant, pairs)
     except _TooLong:
-        by, witness = "always", f"no answer in {_LONGEST} s: it never comes to rest"
+        by, witness = "crash", f"no answer in {_LONGEST} s: it never comes to rest"
     finally:
         signal.alarm(0)
     return Fate(mutant.name, mutant.kind, table, by, witness)
@@ -115,7 +115,7 @@ def _witness(known: _Known, mutant: Mutant, pairs: frozenset[Pair]) -> tuple[str
         except Violation as violation:
             return "always", f"{name}: {str(violation).splitlines()[0]}"
         except Exception as error:  # a mutant may leave the world in any shape
-            return "always", f"{name}: {type(error).__name__} {error}"
+            return "crash", f"{name}: {type(error).__name__} {error}"
     favourites = known.favourites[mutant.table]
     for name, check in sorted(known.checks, key=lambda entry: -favourites[entry[0]]):
         try:
@@ -136,6 +136,9 @@ def fates(tables: list[str]) -> list[Fate]:
     """What becomes of every mutant of these tables, in two processes."""
     for name in dict.fromkeys(name for table in tables for name in AT_WORK[table]):
         _known.graphs[name] = explore(PRODUCTS[name])
+    control = Mutant(tables[0], "control", "nothing changed", MACHINES[tables[0]].rows)
+    if (found := _witness(_known, control, frozenset()))[0]:
+        raise RuntimeError(f"tables as they are do not live: {found}")
     jobs = [(table, number) for table in tables for number in range(len(unique(table)))]
     with get_context("fork").Pool(2) as pool:
         return pool.starmap(_fate, jobs, chunksize=4)
@@ -150,10 +153,11 @@ def page(found: list[Fate]) -> str:
         "`make mutate` drops each row, negates each guard, redirects each target and drops each "
         "effect of every table, and asks scenarios, laws and explorations. What restates a table "
         "is not asked. The linter refuses some mutants at import; they are no part of the share "
-        "that is killed.", "",
-        "| table | mutants | refused by the linter | always | scenario or law | liveness | live "
-        "| killed |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "that is killed. A crash is an exploration that raises or never ends. Tables as they are "
+        "must live: that is asked first.", "",
+        "| table | mutants | refused by the linter | always | crash | scenario or law | liveness "
+        "| live | killed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for table in dict.fromkeys(fate.table for fate in found):
         lines.append(_line(f"{table}", [fate for fate in found if fate.table == table]))
@@ -166,7 +170,8 @@ def page(found: list[Fate]) -> str:
 
 def _line(name: str, some: list[Fate]) -> str:
     by = Counter(fate.by for fate in some)
-    counts = [len(some), by["linter"], by["always"], by["scenario or law"], by["liveness"], by[""]]
+    counts = [len(some), by["linter"], by["always"], by["crash"], by["scenario or law"],
+              by["liveness"], by[""]]  # fmt: skip
     return f"| {name} | {' | '.join(map(str, counts))} | {_killed(some):.1%} |"
 
 

@@ -278,7 +278,9 @@ async def nobody_hears_of_another_s_job() -> None:
 async def another_s_job_can_not_be_touched() -> None:
     rig = await two_clients()
     await rig.feed(rig.says("l-b", "s-b", m.Cancel(job=JOB), 1))
-    assert rig.world.machines[M.JOB][JOB].state is J.STAGING
+    job = rig.world.get(M.JOB, JOB)
+    assert job is not None
+    assert job.state is J.STAGING
     answer: Any = rig.heard("l-b")[-1]
     assert answer.code is ErrorCode.UNKNOWN_JOB
 
