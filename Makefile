@@ -15,7 +15,8 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel test-sleap test-pictures coverage bench lint diagrams record clean distclean
+.PHONY: help demo test test-wheel test-sleap test-pictures coverage bench lint \
+	diagrams record clean distclean mutate
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,9 @@ test-pictures: $(DEV) ## every picture, drawn by Mermaid in Chromium, fits one s
 
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
 	@$(PY) -m pytest -q --cov --cov-report=term-missing
+
+mutate: $(DEV) ## change every table in every small way, and see who notices
+	@$(PY) -m tests.exploration.mutate
 
 bench: $(RUNTIME) ## measure everything, and write bench/RESULTS.md
 	@$(PY) -m bench

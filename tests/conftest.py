@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.row_coverage import fired, journals, report
+from tests.row_coverage import excused, fired, journals, objections, report
 
 #: Told to every process that a test starts, so that two runs on one machine can tell them apart.
 RUN = "TEST_RUN_OF_FSM_WORKER"
 os.environ[RUN] = str(os.getpid())
 
 _TEMPORARY = pytest.StashKey[Path]()
+_OBJECTIONS = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +20,19 @@ def _remember_where_runs_leave_their_journals(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> None:
     pytestconfig.stash[_TEMPORARY] = tmp_path_factory.getbasetemp()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A whole run that has left a row undriven fails, unless the row is excused."""
+    config, reasons = session.config, excused()
+    folder = config.stash.get(_TEMPORARY, None)
+    whole = not config.option.keyword and config.args == config.getini("testpaths")
+    if reasons is None or folder is None or not whole or session.testsfailed:
+        return
+    times, _ = fired(journals(folder))
+    if found := list(objections(times, reasons)):
+        config.stash[_OBJECTIONS] = found
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(
@@ -35,3 +49,5 @@ def pytest_terminal_summary(
         terminalreporter.write_line(line)
     for path in unreadable:
         terminalreporter.write_line(f"can't be read: {path}")
+    for line in config.stash.get(_OBJECTIONS, []):
+        terminalreporter.write_line(line, red=True)

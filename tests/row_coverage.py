@@ -1,6 +1,7 @@
 """Which rows real runs have driven, read from the journals that they left behind."""
 
 import sqlite3
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ from fsm_worker.machines.registry import CLIENT_TABLES, WORKER_TABLES
 #: The name of a worker's journal in its state folder; a test that only tries a journal out gives
 #: its file another name, and is not counted.
 JOURNAL = "journal.sqlite"
+#: Rows of a worker that no real run drives, and why; where it is there, a whole run is measured
+#: by it.
+EXCUSED = Path(__file__).with_name("undriven_rows.toml")
 
 
 def journals(folder: Path) -> list[Path]:
@@ -46,3 +50,30 @@ def report(times: Counter[tuple[str, str]]) -> Iterator[str]:
         yield f"{line}  (missing: {', '.join(missing)})" if missing else line
     if unknown := sorted(set(times) - {(m, row) for m in rows for row in rows[m]}):
         yield f"no table has: {', '.join(f'{machine} {row}' for machine, row in unknown)}"
+
+
+def undriven(times: Counter[tuple[str, str]]) -> set[str]:
+    """The rows of a worker that no real run has driven, as `machine row`."""
+    return {
+        f"{table.name} {row.id}"
+        for table in WORKER_TABLES.values()
+        for row in table.rows
+        if not times[table.name, row.id]
+    }
+
+
+def excused() -> dict[str, str] | None:
+    """The rows that need not be driven, with the reasons; None where nobody has listed them."""
+    if not EXCUSED.exists():
+        return None
+    reasons: dict[str, str] = tomllib.loads(EXCUSED.read_text())
+    return reasons
+
+
+def objections(times: Counter[tuple[str, str]], reasons: dict[str, str]) -> Iterator[str]:
+    """What a whole run has against a list of excuses."""
+    missing = undriven(times)
+    for row in sorted(missing - set(reasons)):
+        yield f"no real run drives {row}: write one, or say in {EXCUSED.name} why there is none"
+    for row in sorted(set(reasons) - missing):
+        yield f"{row} is driven now, or is no row any more: take it out of {EXCUSED.name}"

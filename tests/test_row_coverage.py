@@ -11,7 +11,7 @@ from fsm_worker.machines.world import THE_WORKER
 from fsm_worker.machines.worlds import worker_world
 from protocol.messages import Capabilities
 from protocol.table import MachineName
-from tests.row_coverage import fired, journals, report
+from tests.row_coverage import fired, journals, objections, report, undriven
 
 
 async def drive(path: Path, *events: object) -> None:
@@ -50,6 +50,18 @@ def test_a_client_s_rows_are_asked_for_once_a_client_has_a_journal() -> None:
     assert any(
         "missing: N1, " in line and "K2" in line for line in report(Counter({("session", "K1"): 1}))
     )
+
+
+def test_a_row_that_no_run_drives_needs_an_excuse_and_one_that_is_driven_needs_none() -> None:
+    times = Counter({(row.split()[0], row.split()[1]): 1 for row in undriven(Counter())})
+    assert list(objections(times, {})) == []
+    del times["results", "R7"]
+    assert [line.split(":")[0] for line in objections(times, {})] == [
+        "no real run drives results R7"
+    ]
+    assert list(objections(times, {"results R7": "the receiver never refuses"})) == []
+    [line] = objections(times, {"results R7": "so", "results R99": "so"})
+    assert line.startswith("results R99 is driven now, or is no row")
 
 
 def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:

@@ -137,6 +137,14 @@ def links_are_too_many(world: World) -> Iterator[Forced]:
             yield Forced(M.LINK, link.subject, Superseded())
 
 
+def links_end_with_sessions(world: World) -> Iterator[Forced]:
+    """A client whose session is over keeps no link of it, and proves itself no more."""
+    for link in world.live(M.LINK):
+        session = world.get(M.SESSION, link.facts.session)
+        if link.state not in _LINK_OVER and (session is None or session.final):
+            yield Forced(M.LINK, link.subject, SessionEnded())
+
+
 def links_come_near(world: World) -> Iterator[Forced]:
     """A client's session knows whether a link is about to prove itself."""
     near = any(link.state in _NEAR for link in world.moving(M.LINK))

@@ -29,6 +29,7 @@ from fsm_worker.machines.coupled_links import (
     links_are_too_many,
     links_carry_sessions,
     links_come_near,
+    links_end_with_sessions,
     nobody_can_come,
     room_comes_and_goes,
     room_is_refused,
@@ -60,6 +61,8 @@ CLIENT_COUPLINGS: tuple[Coupling, ...] = (
              "session: link_near, link_far", links_come_near),
     Coupling("C23", "a client's session has a link, and others are being made",
              "link (those): superseded", links_are_too_many),
+    Coupling("C27", "a client's session is over, and it has links",
+             "link (those): session_ended", links_end_with_sessions),
     Coupling("C21", "the server does not let a client in that no worker has welcomed",
              "session: worker_refused", room_is_refused),
 )  # fmt: skip

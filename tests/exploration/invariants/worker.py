@@ -1,0 +1,134 @@
+"""The worker and its slot."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fsm_worker import effects as f
+from fsm_worker import events as e
+from fsm_worker.machines.job import ON_GPU
+from fsm_worker.machines.world import THE_SERVER, THE_WORKER
+from protocol.lifecycle import (
+    LinkState,
+    SignallingState,
+)
+from tests.exploration.invariants.common import WAITING, J, M, W, asked, before_of, fired
+from tests.exploration.stage import Frozen, Stage
+
+
+def one_job_holds_the_slot(_before: Frozen, stage: Stage) -> Iterator[str]:
+    slot = stage.facts(M.WORKER, THE_WORKER).slot
+    holders = [job.subject for job in stage.world.moving(M.JOB) if job.state in ON_GPU]
+    if len(holders) > 1:
+        yield "two jobs on one GPU"
+    if stage.status in {W.BUSY, W.DRAINING}:
+        if holders != [slot]:
+            yield f"{stage.status}, but {holders} hold the slot of {slot!r}"
+    elif stage.status not in {W.STOPPING, W.STOPPED} and holders:
+        yield f"{stage.status}, and {holders} run"
+    if stage.status is W.AVAILABLE and slot:
+        yield f"available, and the slot is {slot}'s"
+
+
+def available_is_a_proof_that_nothing_is_alive(_before: Frozen, stage: Stage) -> Iterator[str]:
+    if stage.status is W.AVAILABLE and stage.processes:
+        yield f"available, and {sorted(stage.processes)} live"
+
+
+def who_leaves_takes_nothing_new(_before: Frozen, stage: Stage) -> Iterator[str]:
+    facts = stage.facts(M.WORKER, THE_WORKER)
+    if facts.leaving and stage.status not in {W.DRAINING, W.CLEANING, W.STOPPING, W.STOPPED}:
+        yield f"it is to leave, and is {stage.status}"
+    states = {job.state for job in stage.world.moving(M.JOB)}
+    if (facts.leaving or stage.status in {W.STOPPING, W.STOPPED}) and states & WAITING:
+        yield "a job waits for a worker that leaves"
+    if stage.status in {W.STOPPING, W.STOPPED} and states & {J.PREPARING, J.RUNNING}:
+        yield "a job goes on as if the worker did not end"
+
+
+def no_job_waits_for_a_free_worker(_before: Frozen, stage: Stage) -> Iterator[str]:
+    if stage.status is W.AVAILABLE:
+        for job in stage.world.moving(M.JOB):
+            if job.state is J.QUEUED:
+                yield f"{job.subject} is queued, and the worker is available"
+
+
+def a_request_to_end_is_heard(before: Frozen, stage: Stage) -> Iterator[str]:
+    """SIGTERM, and a journal that breaks: the worker is on its way out, and the first spares."""
+    for step in fired(stage, M.WORKER):
+        if not isinstance(step.event, e.TerminateRequested | e.JournalFailed):
+            continue
+        facts: Any = step.facts
+        if not facts.leaving and step.after not in {W.STOPPING, W.STOPPED}:
+            yield f"asked to end in {step.before}, and nothing comes of it"
+        if step.before in {W.BUSY, W.CLEANING} and step.after == W.STOPPING:
+            was = before_of(before)[M.WORKER, THE_WORKER][1]
+            if not was.leaving:
+                yield "the first request to end spares what runs"
+        if step.before == W.STOPPING and step.after == W.STOPPING and not facts.forced:
+            yield "asked once more to end, it waits on"
+        if step.before == W.DRAINING and step.after == W.DRAINING:
+            yield "asked twice to end, it goes on as before"
+
+
+def its_status_is_published(_before: Frozen, stage: Stage) -> Iterator[str]:
+    for step in fired(stage, M.WORKER):
+        if step.before != step.after != W.STOPPED and not asked(step, f.PublishStatus):
+            yield f"nobody hears that it is {step.after} and no longer {step.before}"
+
+
+def a_degraded_worker_looks_again(_before: Frozen, stage: Stage) -> Iterator[str]:
+    """Time alone leads to a cleaning, a cleaning to a probe: so it can come back."""
+    for step in fired(stage, M.WORKER):
+        if step.before == step.after == W.DEGRADED and isinstance(
+            step.event, e.TimerExpired | e.CleanSucceeded
+        ):
+            if not asked(step, f.CleanSlot, f.ProbeHost):
+                yield "it looks no more"
+            if isinstance(step.event, e.TimerExpired) and not asked(step, f.CleanSlot):
+                yield "it probes before it has cleaned"
+            if isinstance(step.event, e.CleanSucceeded) and not asked(step, f.ProbeHost):
+                yield "it has cleaned, and does not probe"
+
+
+def who_goes_says_so(_before: Frozen, stage: Stage) -> Iterator[str]:
+    for step in fired(stage, M.WORKER):
+        if step.before != step.after == W.STOPPED and not asked(step, f.Leave):
+            yield "it has stopped, and its run goes on"
+
+
+def a_worker_that_goes_kills_what_is_left(_before: Frozen, stage: Stage) -> Iterator[str]:
+    for step in fired(stage, M.WORKER):
+        facts: Any = step.facts
+        done = isinstance(step.event, e.EverythingKilled | e.EffectFailed)
+        forced = step.after == W.STOPPING and facts.forced
+        if (forced or (step.before != step.after == W.STOPPED)) and not done:
+            if not asked(step, f.KillEverything):
+                yield "it leaves processes behind"
+
+
+def nobody_is_kept_by_a_worker_that_has_gone(_before: Frozen, stage: Stage) -> Iterator[str]:
+    worker = stage.world.get(M.WORKER, THE_WORKER)
+    if worker is None or not worker.facts.gone:
+        return
+    if stage.world.live(M.SESSION):
+        yield "a session has outlived the worker"
+    links = {link.state for link in stage.world.live(M.LINK)}
+    if links - {LinkState.CLOSING}:
+        yield f"links have outlived the worker: {sorted(links)}"
+    server = stage.state(M.SIGNALLING, THE_SERVER)
+    if server not in {SignallingState.DOWN, SignallingState.REFUSED, None}:
+        yield f"it has gone, and is {server} at the server"
+
+
+WORKER_LAWS = (
+    one_job_holds_the_slot,
+    available_is_a_proof_that_nothing_is_alive,
+    who_leaves_takes_nothing_new,
+    no_job_waits_for_a_free_worker,
+    a_request_to_end_is_heard,
+    its_status_is_published,
+    a_degraded_worker_looks_again,
+    who_goes_says_so,
+    a_worker_that_goes_kills_what_is_left,
+    nobody_is_kept_by_a_worker_that_has_gone,
+)
