@@ -15,7 +15,7 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel test-sleap coverage bench lint diagrams clean distclean
+.PHONY: help demo test test-wheel test-sleap fuzz sweep coverage bench lint diagrams clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,17 @@ test-sleap: $(DEV) ## real sleap-nn trainings on the CPU, in an environment of t
 	@started=$$SECONDS; examples/sleap/install.sh .venv-sleap $(PY) \
 	&& FSM_WORKER_TEST_SLEAP_NN=$(CURDIR)/.venv-sleap/bin/sleap-nn $(PY) -m pytest -q tests/sleap \
 	&& echo "make test-sleap took $$((SECONDS - started)) s"
+
+fuzz: $(DEV) ## a million mutated inputs and 20,000 structured ones, at every decoder, on two cores
+	@started=$$SECONDS; export FSM_WORKER_FUZZ_CASES=10000 FSM_WORKER_FUZZ_MUTANTS=500000; \
+	seed=$${FSM_WORKER_FUZZ_SEED:-$$RANDOM}; echo "FSM_WORKER_FUZZ_SEED=$$seed and $$((seed + 1))"; \
+	FSM_WORKER_FUZZ_SEED=$$seed $(PY) -m pytest -q tests/fuzz -m fuzz & first=$$!; \
+	FSM_WORKER_FUZZ_SEED=$$((seed + 1)) $(PY) -m pytest -q tests/fuzz -m fuzz; second=$$?; \
+	wait $$first && test $$second = 0 && echo "make fuzz took $$((SECONDS - started)) s"
+
+sweep: $(DEV) ## cancel the worker at its n-th suspension, for every n
+	@started=$$SECONDS; FSM_WORKER_SWEEP=every $(PY) -m pytest -q tests/sweep \
+	&& echo "make sweep took $$((SECONDS - started)) s"
 
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
 	@$(PY) -m pytest -q --cov --cov-report=term-missing
