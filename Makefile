@@ -49,7 +49,7 @@ fuzz: $(DEV) ## a million mutated inputs and 20,000 structured ones, at every de
 	FSM_WORKER_FUZZ_SEED=$$((seed + 1)) $(PY) -m pytest -q tests/fuzz -m fuzz; second=$$?; \
 	wait $$first && test $$second = 0 && echo "make fuzz took $$((SECONDS - started)) s"
 
-sweep: $(DEV) ## cancel the worker at its n-th suspension, for every n
+sweep: $(DEV) ## cancel the worker at the n-th suspension of its tasks, for every n
 	@started=$$SECONDS; FSM_WORKER_SWEEP=every $(PY) -m pytest -q tests/sweep \
 	&& echo "make sweep took $$((SECONDS - started)) s"
 

@@ -39,6 +39,7 @@ from fsm_worker.events import (
 )
 from fsm_worker.facts import FileFacts
 from fsm_worker.services.incoming_file import IncomingFile
+from fsm_worker.services.opening import opened_in_thread
 from fsm_worker.services.transfer import (
     Moved,
     OutgoingFile,
@@ -185,11 +186,12 @@ class FileManager:
 
     async def close(self) -> None:
         """Keeps what has arrived for a later offer of the same content."""
-        for file in (*self._incoming.values(), *self._left.values()):
-            with contextlib.suppress(OSError, ProtocolError):
-                await asyncio.to_thread(file.close)
+        files = (*self._incoming.values(), *self._left.values())
         self._incoming.clear()
         self._left.clear()
+        if files:  # all at once: whoever is cancelled here leaves none of them open
+            loop = asyncio.get_running_loop()
+            await asyncio.wait([loop.run_in_executor(None, _closed, file) for file in files])
 
     # --- effects: in -----------------------------------------------------------------------
 
@@ -206,8 +208,8 @@ class FileManager:
             file = self._left.pop(key, None)  # of an earlier offer of the same content
             if file is None:
                 try:
-                    file = await asyncio.to_thread(
-                        IncomingFile.open, expected[0], facts.name, facts.size, facts.root
+                    file = await opened_in_thread(
+                        partial(IncomingFile.open, expected[0], facts.name, facts.size, facts.root)
                     )
                 except (ProtocolError, OSError) as error:
                     self._not_stored(effect.subject, error)
@@ -254,7 +256,7 @@ class FileManager:
                 return
             await asyncio.to_thread(file.discard)
             place = self._expected[facts.job, facts.name][0], facts.name, facts.size, facts.root
-            again = await asyncio.to_thread(IncomingFile.open, *place)
+            again = await opened_in_thread(partial(IncomingFile.open, *place))
             if subject in self._wanted:
                 self._incoming[subject] = again
                 self._emit(MachineName.RECEIVING, subject, DigestMismatched())
@@ -398,3 +400,8 @@ class FileManager:
     def _over(self, subject: str) -> None:
         for known in (self._incoming, self._outgoing, self._wanted, self._said):
             known.pop(subject, None)
+
+
+def _closed(file: IncomingFile) -> None:
+    with contextlib.suppress(OSError, ProtocolError):
+        file.close()
