@@ -539,6 +539,7 @@ class _Files:
         """Tables as a TOML parser gives them: values of any type under the names of any key."""
         try:
             found = json.loads(data)
+            json.dumps(found, ensure_ascii=False).encode()  # a TOML file is UTF-8
         except (ValueError, RecursionError):
             return None
         tables = found if isinstance(found, dict) else {"x": found}

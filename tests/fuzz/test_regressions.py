@@ -18,6 +18,10 @@ REGRESSIONS: dict[str, tuple[str, bytes]] = {
     "ValueError of a long number that is shown": ("worker.toml", b"gpu = 0x" + b"f" * 5000),
     "ValueError of a long tag": ("worker.toml", b"[declare]\ntags = [0x" + b"f" * 5000 + b"]"),
     "gigabytes for one key": ("worker.toml", b"a." * 30_000 + b"a = 1"),
+    "UnicodeEncodeError of half a character": (
+        "a trainer's message",
+        b'{"what": "", "event": "epoch_beg\\ud800in", "logs": null, "epoch": 0}',
+    ),
     "RecursionError in an exit record": ("an exit record", b'{"x":' + _DEEP + b"}"),
     "UnicodeDecodeError in an exit record": ("an exit record", b'{"code":"\xff"}'),
 }
