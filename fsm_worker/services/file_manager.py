@@ -5,7 +5,6 @@ table: they come from the bulk lane (`take_chunk`) and go to it (`send_ranges`).
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -39,7 +38,7 @@ from fsm_worker.events import (
 )
 from fsm_worker.facts import FileFacts
 from fsm_worker.services.incoming_file import IncomingFile
-from fsm_worker.services.opening import opened_in_thread
+from fsm_worker.services.opening import closed_in_threads, opened_in_thread
 from fsm_worker.services.transfer import (
     Moved,
     OutgoingFile,
@@ -189,9 +188,7 @@ class FileManager:
         files = (*self._incoming.values(), *self._left.values())
         self._incoming.clear()
         self._left.clear()
-        if files:  # all at once: whoever is cancelled here leaves none of them open
-            loop = asyncio.get_running_loop()
-            await asyncio.wait([loop.run_in_executor(None, _closed, file) for file in files])
+        await closed_in_threads(files)
 
     # --- effects: in -----------------------------------------------------------------------
 
@@ -208,9 +205,8 @@ class FileManager:
             file = self._left.pop(key, None)  # of an earlier offer of the same content
             if file is None:
                 try:
-                    file = await opened_in_thread(
-                        partial(IncomingFile.open, expected[0], facts.name, facts.size, facts.root)
-                    )
+                    place = expected[0], facts.name, facts.size, facts.root
+                    file = await opened_in_thread(partial(IncomingFile.open, *place))
                 except (ProtocolError, OSError) as error:
                     self._not_stored(effect.subject, error)
                     return
@@ -400,8 +396,3 @@ class FileManager:
     def _over(self, subject: str) -> None:
         for known in (self._incoming, self._outgoing, self._wanted, self._said):
             known.pop(subject, None)
-
-
-def _closed(file: IncomingFile) -> None:
-    with contextlib.suppress(OSError, ProtocolError):
-        file.close()
