@@ -15,8 +15,8 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEV := .venv/.dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel test-sleap test-pictures coverage bench lint \
-	diagrams record clean distclean mutate
+.PHONY: help demo test test-wheel test-sleap test-pictures mutate fuzz sweep coverage bench \
+	lint diagrams record clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,17 @@ test-pictures: $(DEV) ## every picture, drawn by Mermaid in Chromium, fits one s
 	@started=$$SECONDS; tools/mermaid.sh .cache/mermaid \
 	&& FSM_WORKER_TEST_MERMAID=$(CURDIR)/.cache/mermaid $(PY) -m pytest -q tests/pictures \
 	&& echo "make test-pictures took $$((SECONDS - started)) s"
+
+fuzz: $(DEV) ## a million mutated inputs and 20,000 structured ones, at every decoder, on two cores
+	@started=$$SECONDS; export FSM_WORKER_FUZZ_CASES=10000 FSM_WORKER_FUZZ_MUTANTS=500000; \
+	seed=$${FSM_WORKER_FUZZ_SEED:-$$RANDOM}; echo "FSM_WORKER_FUZZ_SEED=$$seed and $$((seed + 1))"; \
+	FSM_WORKER_FUZZ_SEED=$$seed $(PY) -m pytest -q tests/fuzz -m fuzz & first=$$!; \
+	FSM_WORKER_FUZZ_SEED=$$((seed + 1)) $(PY) -m pytest -q tests/fuzz -m fuzz; second=$$?; \
+	wait $$first && test $$second = 0 && echo "make fuzz took $$((SECONDS - started)) s"
+
+sweep: $(DEV) ## cancel the worker at the n-th suspension of its tasks, for every n
+	@started=$$SECONDS; FSM_WORKER_SWEEP=every $(PY) -m pytest -q tests/sweep \
+	&& echo "make sweep took $$((SECONDS - started)) s"
 
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
 	@$(PY) -m pytest -q --cov --cov-report=term-missing

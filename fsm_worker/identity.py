@@ -121,7 +121,7 @@ class KnownClients:
             self._keys = _FILE.decode(path.read_bytes())
         except FileNotFoundError:
             self._keys = {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise KeyUnreadable(
                 f"{path} can't be read: repair it, or delete it and invite the clients again"
             ) from error

@@ -6,6 +6,7 @@ name. What happens when is in `fsm_worker.machines`; how, in `fsm_worker.service
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
 from functools import partial
 
 from aiortc import (
@@ -220,14 +221,15 @@ class RTCWorkerClient:
 
     async def clean_exit(self) -> None:
         """Closes every peer connection and every manager; nothing of ours is left."""
-        for link in list(self._peers):
-            await self._close(link)
-        if self._given is not None:
-            await closed(self._given)
-        await self.job_executor.close()
-        await self.progress_reporter.aclose()
-        await self.file_manager.close()
-        await self.guests.close()
+        async with AsyncExitStack() as last:  # whoever is cancelled here closes the others still
+            for manager in (self.guests, self.file_manager):
+                last.push_async_callback(manager.close)
+            last.push_async_callback(self.progress_reporter.aclose)
+            last.push_async_callback(self.job_executor.close)
+            if self._given is not None:
+                last.push_async_callback(closed, self._given)
+            for link in self._peers:
+                last.push_async_callback(self._close, link)
 
     # --- WebRTC ------------------------------------------------------------------------------
 

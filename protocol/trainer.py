@@ -111,7 +111,7 @@ def decode_trainer(data: bytes) -> TrainerMessage:
         raise ProtocolError(ErrorCode.MALFORMED, "not a JSON object: send one with an `event`")
     try:
         message: TrainerMessage = msgspec.convert(_cleaned(fields), _UNION)
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # ValidationError, and UnicodeEncodeError of half a surrogate pair
         reason = _text(str(error))[:_MAX_REASON]
         raise ProtocolError(ErrorCode.MALFORMED, f"not a trainer's message: {reason}") from error
     return message

@@ -40,12 +40,16 @@ def parse_listen(text: str) -> Listen:
     """
     host, colon, port = text.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if not colon or not host or not _is_port(port):
         raise ValueError(
             f"{text[:100]!r} is no address to listen on: write ADDR:PORT, "
             "such as 127.0.0.1:8080 or [::1]:0 (port 0 takes a free one)"
         )
     return Listen(host, int(port))
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 5 and int(text) <= 65535
 
 
 def parse_signaling(text: str) -> Server:

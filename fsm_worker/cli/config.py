@@ -3,7 +3,6 @@
 import difflib
 import os
 import socket
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import platformdirs
 from fsm_worker.cli.addresses import parse_listen, parse_signaling, parse_stun
 from fsm_worker.cli.exit_codes import CommandFailed, ExitCode
 from fsm_worker.cli.tables import HIDDEN, TABLES, Tables, as_toml, read_tables
+from fsm_worker.cli.toml_file import NotToml, read_toml
 from fsm_worker.services.declared import Declared
 from fsm_worker.services.package_code import package_code
 from fsm_worker.services.recipe import Runner
@@ -21,7 +21,7 @@ _SWITCH = {"on": "on", "true": "on", "off": "off", "false": "off"}
 
 
 def _gpu(text: str) -> str:
-    if not text.isdecimal() or int(text) > 1023:
+    if not text.isdecimal() or len(text) > 4 or int(text) > 1023:
         raise ValueError(f"{text[:40]!r} is no number of a GPU: write 0, 1, …")
     return text
 
@@ -229,13 +229,12 @@ def _usual_file(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> 
 
 def _read(path: Path, *, required: bool) -> dict[str, object]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return read_toml(path)
     except FileNotFoundError:
         if required:
             raise CommandFailed(ExitCode.USAGE, f"{path} is not there: check --config") from None
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except NotToml as error:
         raise CommandFailed(ExitCode.USAGE, f"{path} is no TOML: {error}") from None
     except OSError as error:
         raise CommandFailed(ExitCode.USAGE, f"{path}: {error.strerror}") from None

@@ -103,7 +103,7 @@ def _read(path: Path) -> tuple[list[Entry], str]:
         return list(msgspec.json.decode(raw[:_MAX_BYTES], type=_File).jobs), ""
     except FileNotFoundError:
         return [], ""
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return [], (
             f"{path} can't be read ({error}): jobs that were submitted earlier need --session"
         )

@@ -273,7 +273,7 @@ async def _post(
         raise _refusal(http_url, response.status_code, body)
     try:
         return decoder.decode(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _not_a_server(http_url, response.status_code) from error
 
 
@@ -290,7 +290,7 @@ def _refusal(http_url: str, status: int, body: bytes) -> SignalingRefused | Sign
     try:
         said = _REFUSAL.decode(body)
         return SignalingRefused(SignalingCode(said.code), said.message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _not_a_server(http_url, status)
 
 

@@ -5,7 +5,6 @@ table: they come from the bulk lane (`take_chunk`) and go to it (`send_ranges`).
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -41,6 +40,7 @@ from fsm_worker.events import (
 )
 from fsm_worker.facts import FileFacts
 from fsm_worker.services.incoming_file import IncomingFile
+from fsm_worker.services.opening import closed_in_threads, opened_in_thread
 from fsm_worker.services.shared_storage import SharedStorage
 from fsm_worker.services.transfer import (
     Moved,
@@ -187,11 +187,10 @@ class FileManager:
 
     async def close(self) -> None:
         """Keeps what has arrived for a later offer of the same content."""
-        for file in (*self._incoming.values(), *self._left.values()):
-            with contextlib.suppress(OSError, ProtocolError):
-                await asyncio.to_thread(file.close)
+        files = (*self._incoming.values(), *self._left.values())
         self._incoming.clear()
         self._left.clear()
+        await closed_in_threads(files)
 
     # --- effects: in -----------------------------------------------------------------------
 
@@ -208,9 +207,8 @@ class FileManager:
             file = self._left.pop(key, None)  # of an earlier offer of the same content
             if file is None:
                 try:
-                    file = await asyncio.to_thread(
-                        IncomingFile.open, expected[0], facts.name, facts.size, facts.root
-                    )
+                    place = expected[0], facts.name, facts.size, facts.root
+                    file = await opened_in_thread(partial(IncomingFile.open, *place))
                 except (ProtocolError, OSError) as error:
                     self._not_stored(effect.subject, error)
                     return
@@ -257,7 +255,7 @@ class FileManager:
                 return
             await asyncio.to_thread(file.discard)
             place = self._expected[facts.job, facts.name][0], facts.name, facts.size, facts.root
-            again = await asyncio.to_thread(IncomingFile.open, *place)
+            again = await opened_in_thread(partial(IncomingFile.open, *place))
             if subject in self._wanted:
                 self._incoming[subject] = again
                 self._emit(MachineName.RECEIVING, subject, DigestMismatched())

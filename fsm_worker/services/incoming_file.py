@@ -301,7 +301,7 @@ class IncomingFile:
             with self._sidecar.open("rb") as file:
                 saved = msgspec.json.decode(file.read(_LONGEST_SIDECAR), type=_Saved)
             ranges = Ranges.of(saved.spans) if saved.size == self.size else Ranges()
-        except (FileNotFoundError, msgspec.MsgspecError, RangesRefused):
+        except (FileNotFoundError, ValueError, RecursionError, RangesRefused):
             ranges = Ranges()
         ranges = ranges.below(min(there, self.size))
         if not ranges.spans:

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from fsm_worker.effects import (
@@ -133,10 +134,11 @@ class JobExecutor:
         for run in self._runs.values():
             run.closed.set()
         self._kill_all()
-        for run in list(self._runs.values()):
-            if run.process is not None:
-                await run.process.kill_leftovers()
-            await asyncio.to_thread(run.drop_work)
+        async with AsyncExitStack() as last:  # whoever is cancelled here sees to the others still
+            for run in self._runs.values():
+                last.push_async_callback(asyncio.to_thread, run.drop_work)
+                if run.process is not None:
+                    last.push_async_callback(run.process.kill_leftovers)
 
     # --- effects: before the process -----------------------------------------------------------
 

@@ -47,6 +47,9 @@ from fsm_worker.services.leftovers import find_leftovers as find_leftovers
 _INTERPRETER = (sys.executable, "-I", "-S", "-B")
 
 
+_LONGEST_RECORD = 64 * 1024  # bytes
+
+
 class _Notice(msgspec.Struct, frozen=True):
     kind: str
     pid: int = 0
@@ -274,12 +277,9 @@ class LocalProcess:
 
     def _read_record(self) -> ExitRecord:
         path = supervisor.record_path(self._spec.record_dir, "exit", self._spec.stage)
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=ExitRecord)
-        except (OSError, msgspec.DecodeError):
-            return ExitRecord(
-                code=None, signal=None, started=self._launched, ended=time.time(), pid=self.pid
-            )
+        return read_record(path) or ExitRecord(
+            code=None, signal=None, started=self._launched, ended=time.time(), pid=self.pid
+        )
 
     def _find_leftovers(self) -> list[psutil.Process]:
         parent = self.supervisor_pid if self._popen.returncode is None else None
@@ -302,6 +302,15 @@ class LocalProcess:
                 return (self.supervisor_pid,)
             return self._kill_directly(patience)  # what it may have been starting just then
         return ()
+
+
+def read_record(path: Path) -> ExitRecord | None:
+    """Read an exit record; None if none can be read. A program of the job may have written it."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_LONGEST_RECORD), type=ExitRecord)
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _make_folders(spec: LaunchSpec) -> None:

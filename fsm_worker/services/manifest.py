@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from fsm_worker.services.disk import hash_file
-from fsm_worker.services.member_names import ArchiveRefused, parts_of
+from fsm_worker.services.member_names import parts_of
 
 MANIFEST = "manifest.json"
 _MAX_BYTES = 64 * 1024 * 1024
@@ -62,13 +62,16 @@ def read_manifest(folder: Path) -> Manifest:
         ManifestMismatch: if there is none, or it is not one of this version.
     """
     try:
-        with (folder / MANIFEST).open("rb") as file:
-            manifest = msgspec.json.decode(file.read(_MAX_BYTES), type=Manifest)
+        path = folder / MANIFEST
+        with path.open("rb") as file:
+            # what is asked for is taken from memory at once, however little is there
+            wanted = min(path.stat().st_size, _MAX_BYTES)
+            manifest = msgspec.json.decode(file.read(wanted), type=Manifest)
         for entry in manifest.files:
             parts_of(entry.path, max_depth=64)
     except FileNotFoundError:
         raise ManifestMismatch(MANIFEST, "is not there: these are no results of a job") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, ArchiveRefused) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's, and `ArchiveRefused`
         raise ManifestMismatch(MANIFEST, f"can't be read: {error}") from None
     if manifest.version != 1:
         raise ManifestMismatch(MANIFEST, f"is of version {manifest.version}: update this program")

@@ -221,7 +221,8 @@ class ProgressReporter:
             self.close(job)
         context, self._context = self._context, None
         if context is not None:
-            await asyncio.to_thread(context.term)
+            # unlike `to_thread`, it goes on where whoever waits for it is cancelled at once
+            await asyncio.wait([asyncio.get_running_loop().run_in_executor(None, context.term)])
 
     # --- effects ---------------------------------------------------------------------------
 

@@ -213,7 +213,7 @@ class Routes:
                             f"a body has at most {self._limits.body} bytes",
                         )
             return _DELETION.decode(body)
-        except (TimeoutError, ClientDisconnect, ValueError) as error:
+        except (TimeoutError, ClientDisconnect, ValueError, RecursionError) as error:
             raise SignalingRefused(
                 SignalingCode.MALFORMED, "the body is a JSON object with `peer_id` or `room_id`"
             ) from error

@@ -171,9 +171,11 @@ def test_what_was_saved_is_never_more_than_what_is_on_disk(tmp_path) -> None:
         b'{"size": 10, "spans": [[4, 0]]}',
         b'{"size": 10, "spans": [[-4, 2]]}',
         b'{"size": 10, "spans": "all"}',
+        b'{"size": 10, "spans": "\xff"}',
+        b'{"x":' + b"[" * 2000 + b"]" * 2000 + b"}",
         json.dumps({"size": 10, "spans": [[2 * at, 2 * at + 1] for at in range(2000)]}).encode(),
     ],
-    ids=lambda record: record[:30].decode().replace("\0", "0"),
+    ids=lambda record: record[:30].decode(errors="replace").replace("\0", "0"),
 )
 def test_a_record_that_makes_no_sense_costs_no_more_than_a_fresh_start(tmp_path, record) -> None:
     incoming = receiving(tmp_path, ABC)

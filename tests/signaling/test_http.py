@@ -148,6 +148,7 @@ async def test_bodies_that_mean_nothing_are_refused(client: httpx.AsyncClient) -
         (b"[", 400),
         (b'{"peer_id": 7}', 400),
         (b"\xff", 400),
+        (b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}", 400),
         (b" " * 20_000, 413),
     ):
         refused = await client.post("/delete-peer", content=body)

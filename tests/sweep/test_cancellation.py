@@ -1,0 +1,149 @@
+"""The worker is cancelled at the n-th suspension of any of its tasks: nothing of it is left.
+
+In every run a few n are tried, from an offset that is printed; `make sweep` tries them all.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import sqlite3
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fsm_worker.examples.digits.package import build_package
+from fsm_worker.seams import signaling_link
+from fsm_worker.services.archive import PackedArchive, pack
+from protocol.lifecycle import Outcome
+from tests.sweep.memory import Client, MemorySocket, enter_room, worker_in
+from tests.sweep.suspensions import Suspensions
+
+EVERY = os.environ.get("FSM_WORKER_SWEEP") == "every"
+SEED = int(os.environ.get("FSM_WORKER_SWEEP_SEED", str(random.randrange(10**6))))  # noqa: S311
+#: How many are tried in a run that does not try every n, and for how long at most.
+A_FEW, AT_MOST_S = 12, 40.0
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> PackedArchive:
+    return pack(build_package(tmp_path / "digits", epochs=1), tmp_path / "digits.zip")
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signaling_link, "SignalingSocket", MemorySocket)
+    monkeypatch.setattr("fsm_worker.worker_class.enter_room", enter_room)
+
+
+class Run:
+    """One worker from its start to its end.
+
+    Args:
+        folder: does not exist yet.
+        package: of its job.
+        cancel_at: the suspension.
+    """
+
+    def __init__(self, folder: Path, package: PackedArchive, cancel_at: int) -> None:
+        self.state = folder
+        self.suspensions = Suspensions(cancel_at)
+        self.faults: list[str] = []
+        self.outcome = Outcome.NONE
+        MemorySocket.opened = []
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            asyncio.run(self._live(package))
+            gc.collect()
+        self.faults += [f"warning: {warning.message}" for warning in warned]
+
+    async def _live(self, package: PackedArchive) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._note)
+        worker = worker_in(self.state)
+        client = Client(worker, package)
+        asyncio.get_running_loop().call_soon(client.comes)
+        main = self.suspensions.watch(worker.run_worker(None, "ws://127.0.0.1", 1))
+        async with asyncio.timeout(30):
+            with contextlib.suppress(asyncio.CancelledError):
+                await main
+        self.outcome = client.outcome
+        if self.suspensions.cancelled and not main.cancelled():
+            # it may have come too late to matter, and then the worker had left by itself
+            self.faults += [] if main.exception() is None else [f"ended by {main.exception()!r}"]
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        self.faults += [f"task left: {task}" for task in left]
+        self.faults += [
+            "the signaling socket is open" for socket in MemorySocket.opened if not socket.closed
+        ]
+
+    def _note(self, _loop: object, context: dict[str, Any]) -> None:
+        self.faults.append(f"loop: {context.get('message')} {context.get('exception')!r}")
+
+    def leftovers(self, open_before: set[str]) -> list[str]:
+        """What the operating system still has of it."""
+        left = [f"process left: {process}" for process in _processes_of(self.state)]
+        left += [f"open: {what}" for what in sorted(_open_files() - open_before)]
+        left += [f"journal: {fault}" for fault in _journal_faults(self.state / "journal.sqlite")]
+        return left
+
+
+def _processes_of(state: Path) -> list[psutil.Process]:
+    """Our descendants, and whoever else works in the worker's folder."""
+    found = set(psutil.Process().children(recursive=True))
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(state) in process.cwd() or str(state) in " ".join(process.cmdline()):
+                found.add(process)
+    return sorted(found, key=lambda process: process.pid)
+
+
+def _open_files() -> set[str]:
+    """Descriptors with what they are of."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(f"{descriptor.name} {descriptor.readlink()}")
+    return {one for one in found if "/fd" not in one.split(" ", 1)[1]}
+
+
+def _journal_faults(path: Path) -> list[str]:
+    """The journal can be read, and each subject's steps follow on each other."""
+    if not path.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        faults = [row[0] for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name='transitions'").fetchone():
+            return faults
+        now: dict[tuple[str, str], str] = {}
+        for machine, subject, row, before, after in database.execute(
+            "SELECT machine, subject, row, before, after FROM transitions ORDER BY id"
+        ):
+            if now.get((machine, subject), before) != before:
+                faults.append(f"{machine} {subject}: {row} from {before}")
+            now[machine, subject] = after
+    return faults
+
+
+def test_wherever_the_worker_is_cancelled_nothing_of_it_is_left(
+    tmp_path: Path, package: PackedArchive
+) -> None:
+    whole = Run(tmp_path / "warm", package, 0)  # opens what Python keeps open, and counts
+    assert (whole.outcome, whole.faults) == (Outcome.SUCCEEDED, [])
+    before, total, tried = _open_files(), whole.suspensions.count, 0
+    assert whole.leftovers(before) == []
+    stride = 1 if EVERY else max(1, total // A_FEW)
+    at = 1 if EVERY else 1 + SEED % stride
+    print(f"FSM_WORKER_SWEEP_SEED={SEED}: of {total} suspensions every {stride}, from {at}")  # noqa: T201
+    started = time.monotonic()
+    while EVERY or time.monotonic() - started < AT_MOST_S:
+        run = Run(tmp_path / f"at-{at}", package, at)
+        assert run.faults + run.leftovers(before) == [], f"cancelled at {at} of {total}, {SEED=}"
+        if not run.suspensions.cancelled:
+            break
+        at, tried = at + stride, tried + 1
+    assert tried >= 3
