@@ -234,6 +234,17 @@ def test_only_the_engine_moves_a_state() -> None:
     assert {name for name, _ in found(set_states)} <= {THE_ENGINE}
 
 
+def test_only_the_runtime_gives_a_world_its_events() -> None:
+    feeders = {
+        file
+        for file in product_files()
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.Attribute) and node.attr == "feed"
+        if "world" in ast.unparse(node.value)
+    }
+    assert feeders == {"fsm_worker/runtime.py"}
+
+
 def test_the_protocol_needs_nothing_but_msgspec() -> None:
     allowed = {"protocol", "msgspec", *sys.stdlib_module_names}
     foreign = {

@@ -84,3 +84,27 @@ async def test_workers_that_are_gone_are_named(tmp_path: Path) -> None:
         assert (code, "is not reached" in out or "can't" in out or "no " in out) == (6, True)
         code, _, err = await shell.run("workers")
         assert (code, "which workers" in err) == (2, True)
+
+
+async def test_a_signaling_server_that_is_started_again_has_its_worker_back(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    folder = ("--state", str(tmp_path / "signal"))
+    async with asyncio.timeout(120):
+        async with contextlib.AsyncExitStack() as stack:
+            first = contextlib.AsyncExitStack()
+            server = await first.enter_async_context(
+                a_process(shell, "signal", "--listen", "127.0.0.1:0", *folder)
+            )
+            place = server["url"].removeprefix("ws://")
+            worker = await stack.enter_async_context(
+                a_process(shell, "worker", "--name", "lab", "--signaling", server["url"])
+            )
+            await first.aclose()
+            await stack.enter_async_context(a_process(shell, "signal", "--listen", place, *folder))
+            submit = ("submit", "--example", "digits", "--session", worker["session"])
+            code = 6
+            while code == 6:  # until the worker is back in its room
+                code, out, err = await shell.run(*submit)
+            assert (code, err) == (0, "")
+            assert "every hash verified" in out
+        assert (tmp_path / "signal" / "server.key").stat().st_mode & 0o777 == 0o600

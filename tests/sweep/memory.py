@@ -87,7 +87,7 @@ class Client:
         self._numbers = 0
         self._session = ""
         worker.sessions._wire = self._hear
-        strangers = (Owner.WEBRTC, Owner.LINKS, Owner.GUESTS)
+        strangers = (Owner.WEBRTC, Owner.LINKS, Owner.HANDSHAKE, Owner.GUESTS)
         worker.runtime.bind(
             {owner: Absent() if owner in strangers else getattr(worker, owner, worker)
              for owner in Owner}
