@@ -30,8 +30,8 @@ from tests.protocol import samples
 M, W, J = MachineName, WorkerState, JobState
 ALICE, LINK, SESSION = "alice", "l-a", "s-a"
 JOB, OTHER = "job-aaaaaaaa", "job-bbbbbbbb"
-#: What alice can speak to, beside her session.
-TALKS_TO = (M.WORKER, M.JOB, M.RESULTS, M.SENDING)
+#: What alice can speak to, beside her session and the worker (see `slot`).
+TALKS_TO = (M.JOB, M.RESULTS, M.SENDING)
 UPLOADS_TO = (M.JOB, M.RECEIVING)
 
 
@@ -49,7 +49,7 @@ def comes(stage: Stage) -> None:
         e.ControlOpened(native=True),
         Received(message=hello, link=LINK),
         Received(message=m.Proof(signature="S"), link=LINK),
-        e.ProofChecked(proved=True, trusted=True),
+        e.ProofChecked(proved=True, trusted=True, rights=("submit",)),
     ):
         stage.feed(M.LINK, LINK, event)
     stage.tasks = {task for task in stage.tasks if task[0] is not M.LINK}
@@ -91,7 +91,7 @@ def say(stage: Stage, message: m.Message) -> None:
     stage.say(message, LINK, SESSION, ALICE)
 
 
-def _words(
+def words(
     stage: Stage, job: str, machines: tuple[MachineName, ...]
 ) -> Iterator[tuple[str, m.Message]]:
     """What alice can say of a job; of files that are on their way, their numbers."""
@@ -140,7 +140,7 @@ def _may_offer(stage: Stage) -> bool:
 def talk(stage: Stage, job: str, machines: tuple[MachineName, ...] = TALKS_TO) -> Iterator[Move]:
     """Alice says something."""
     if is_here(stage):
-        for name, message in _words(stage, job, machines):
+        for name, message in words(stage, job, machines):
             yield Move(f"alice: {name}", Kind.PEER, partial(say, message=message))
 
 

@@ -253,12 +253,14 @@ def _make(graph: Graph, state: int, move: Move, todo: deque[int], world: World) 
         if name not in graph.reached and situation(stage):
             graph.reached.add(name)
     renewed = frozenset(_renewed(stage)) if move.kind in UNASKED else frozenset()
-    product.settle(stage)
-    frozen = stage.freeze()
-    to = graph.numbers.get(frozen)
-    if to is None:
-        to = graph.add(frozen, stage, state, (move.name, rows))
-        todo.append(to)
+    to: int | None = state
+    if not stage.is_as(before):
+        product.settle(stage)
+        frozen = stage.freeze()
+        to = graph.numbers.get(frozen)
+        if to is None:
+            to = graph.add(frozen, stage, state, (move.name, rows))
+            todo.append(to)
     graph.edges[state].append(
         Edge(move.name, move.kind, to, graph.number(frozenset(heard)), rows, renewed)
     )

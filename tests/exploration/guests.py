@@ -47,9 +47,15 @@ SAYS: tuple[Event, ...] = (
     e.ResultsOffered(transfer=1, size=SIZE, root=ROOT),
     e.ChunksCompleted(),
     e.ResultsLost(reason="expired"),
+    e.SharedJobNamed(label="j-1"),
+    e.InputNamed(path="in"),
+    e.OutputNamed(path="out"),
+    e.PathRefused(reason="it is absolute"),
+    e.SharedJobAsked(job="job-of-a-guest"),
 )
 #: Effects by which the client hears something.
-TELLS = (f.TellGuest, f.TellReason, f.TellEnd, f.TellStage, f.RefuseFlow, f.RefuseResults)
+TELLS = (f.TellGuest, f.TellReason, f.TellEnd, f.TellStage, f.RefuseFlow, f.RefuseResults, f.RefusePath, f.RefuseShared,
+         f.AcceptPath)  # fmt: skip
 
 
 def what_a_guest_asks_is_answered_or_done(_before: Frozen, stage: Stage) -> Iterator[str]:
@@ -213,7 +219,7 @@ def moves(stage: Stage) -> Iterator[Move]:
         for number, event in enumerate(SAYS):
             name = f"{type(event).__name__} {number}"
             yield sources.fact(name, Kind.PEER, M.GUEST, LINK, event)
-        for kind, event in ((f.CheckPackage, 0), (f.HandOver, 0)):
+        for kind, event in ((f.CheckPackage, 0), (f.HandOver, 0), (f.CheckInput, 0), (f.CheckOutput, 0)):
             if (M.GUEST, LINK, kind) not in stage.tasks:
                 late = sources.ANSWERS[kind][event]
                 yield sources.fact(f"late {kind.__name__}", Kind.MANAGER, M.GUEST, LINK, late)
@@ -235,8 +241,14 @@ def settle(stage: Stage) -> None:
         link.facts = structs.replace(link.facts, reason="")
     for guest in stage.world.machines[M.GUEST].values():
         facts = structs.replace(guest.facts, kind="", folder="", name="", stages=(), transfer=0)
-        if guest.state is not G.SUBMITTED:
+        if guest.state is G.WAITING:
+            facts = type(facts)(
+                session=facts.session, label=facts.label, input=facts.input, output=facts.output
+            )
+        elif guest.state is not G.SUBMITTED:
             facts = type(facts)(session=facts.session)
+        else:  # what it described before makes no difference to the job that runs
+            facts = structs.replace(facts, label="", input="", output="", shared=False)
         guest.facts = facts
     stage.tasks = {task for task in stage.tasks if _is_waited_for(stage, task)}
 
@@ -245,6 +257,8 @@ def _is_waited_for(stage: Stage, task: Task) -> bool:
     machine, subject, kind = task
     if machine is M.WORKER:
         return kind is f.KillEverything
+    if kind in {f.CheckInput, f.CheckOutput}:
+        return stage.state(machine, subject) is G.WAITING
     return kind in laws.WORK.get((machine, stage.state(machine, subject)), ())
 
 

@@ -73,7 +73,7 @@ def settle(stage: Stage) -> None:
     for job in ended[M.JOB].values():
         outcome = job.facts.outcome
         job.facts = structs.replace(
-            job.facts, why=Why.NONE, step=0, stage=0, stages=0, trained=False, problems=(),
+            job.facts, why=Why.NONE, step=0, stage=0, stages=0, problems=(),
             attached=False, stored=(),
             outcome=outcome if outcome is Outcome.REJECTED else Outcome.FAILED,
         )  # fmt: skip
@@ -83,8 +83,6 @@ def settle(stage: Stage) -> None:
     if not machines[M.SENDING]:
         stage.world.transfers = 0
     for job in machines[M.JOB].values():
-        if job.facts.trained:  # only people are told
-            job.facts = structs.replace(job.facts, trained=False)
         if job.state is J.COLLECTING:  # the outcome is fixed, whatever it is
             job.facts = structs.replace(
                 job.facts, why=Why.NONE, step=0, stage=0, stages=0, problems=(),
@@ -135,7 +133,7 @@ def one_job(stage: Stage) -> Iterator[Move]:
         yield from sources.worker_facts()
 
 
-REST = {W.AVAILABLE, W.DEGRADED, W.STOPPED}
+REST = {W.AVAILABLE, W.MAINTENANCE, W.DEGRADED, W.STOPPED}
 
 
 def at_rest(stage: Stage) -> bool:
@@ -159,9 +157,14 @@ def _ended(outcome: Outcome) -> Any:
 
 
 SOMETIMES = {
-    **{f"the worker is {state}": _state(M.WORKER, THE_WORKER, state) for state in W},
+    **{
+        f"the worker is {state}": _state(M.WORKER, THE_WORKER, state)
+        for state in W
+        if state not in {W.RESERVED, W.MAINTENANCE}  # see `slot`
+    },
     **{f"a job is {state}": _state(M.JOB, JOB, state) for state in J if state is not J.NEW},
-    **{f"results are {state}": _state(M.RESULTS, JOB, state) for state in ResultsState},
+    **{f"results are {state}": _state(M.RESULTS, JOB, state) for state in ResultsState
+       if state is not ResultsState.SHARED},
     **{
         f"a job ends as {outcome}": _ended(outcome)
         for outcome in Outcome

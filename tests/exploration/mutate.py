@@ -28,6 +28,8 @@ from tests.exploration.products import (
     ONE_JOB,
     PRODUCTS,
     SERVER,
+    SHARED,
+    SLOT,
     TWO_JOBS,
 )
 from tests.exploration.scenarios import Check, checks
@@ -41,9 +43,9 @@ _LONGEST = 120
 _MORE = 500
 #: The products that look at a table closely.
 AT_WORK: dict[str, tuple[str, ...]] = {
-    "worker": (ONE_JOB.name, TWO_JOBS.name, SERVER.name),
-    "job": (FILES.name, ONE_JOB.name, TWO_JOBS.name),
-    "results": (ONE_JOB.name,),
+    "worker": (SLOT.name, ONE_JOB.name, TWO_JOBS.name, SERVER.name),
+    "job": (FILES.name, SHARED.name, ONE_JOB.name, TWO_JOBS.name, SLOT.name),
+    "results": (SHARED.name, ONE_JOB.name),
     "link": (GUESTS.name, LINKS_PRODUCT.name),
     "client_link": (CLIENT.name,),
     "session": (LINKS_PRODUCT.name,),

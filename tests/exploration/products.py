@@ -15,11 +15,15 @@ from tests.exploration.guests import GUESTS
 from tests.exploration.jobs import FILES, ONE_JOB, TWO_JOBS
 from tests.exploration.links import LINKS_PRODUCT
 from tests.exploration.server import SERVER
+from tests.exploration.shared import SHARED
+from tests.exploration.slot import SLOT
 
 #: The largest first, so that two processes are busy to the end.
 PRODUCTS: dict[str, Product] = {
     product.name: product
-    for product in (CLIENT, LINKS_PRODUCT, ONE_JOB, SERVER, TWO_JOBS, FILES, GUESTS)
+    for product in (
+        CLIENT, SLOT, LINKS_PRODUCT, ONE_JOB, SERVER, TWO_JOBS, SHARED, FILES, GUESTS,
+    )  # fmt: skip
 }
 #: Reachable states, moves and depth of each: `python -m tests.exploration.repin` writes it.
 PINS = Path(__file__).with_name("pins.json")

@@ -36,6 +36,9 @@ from tests.protocol.samples import ROOT
 
 M = MachineName
 PACKED = m.ResultsInfo(state=ResultsState.HELD, size=SIZE, root=ROOT, files=2)
+IN_SHARED = m.ResultsInfo(
+    state=ResultsState.SHARED, size=SIZE, files=2, folder="out", manifest=ROOT
+)
 PROBLEM = m.Problem(code=ErrorCode.SCRIPT_REFUSED, sentence="rm is no runner", line=1)
 WRONG = "0" * 64
 
@@ -46,7 +49,7 @@ ANSWERS: dict[type[Effect], tuple[Event, ...]] = {
     f.HandleConnection: (e.SentAnswer(),),
     f.Farewell: (e.Flushed(),),
     f.CheckProof: (
-        e.ProofChecked(proved=True, trusted=True),
+        e.ProofChecked(proved=True, trusted=True, rights=("submit",)),
         e.ProofChecked(proved=False, trusted=False, reason="not proved"),
         e.ProofChecked(proved=True, trusted=False, reason="not known"),
     ),
@@ -64,6 +67,14 @@ ANSWERS: dict[type[Effect], tuple[Event, ...]] = {
     f.CheckPackage: (
         e.PackageChecked(root=ROOT, job="job-of-a-guest", stages=("digits",)),
         e.PackageChecked(reason="too few bytes"),
+    ),
+    f.CheckInput: (
+        e.InputChecked(path="in", stages=("digits",)),
+        e.InputChecked(path="in", reason="it is not there"),
+    ),
+    f.CheckOutput: (
+        e.OutputChecked(path="out"),
+        e.OutputChecked(path="out", reason="it is not a folder"),
     ),
     f.FeedPackage: (),
     f.HandOver: (e.HandedOver(files=1),),
@@ -120,7 +131,10 @@ def manager_moves(stage: Stage) -> Iterator[Move]:
             continue
         if kind is f.CleanSlot:
             yield from _cleaning(stage, task)
-        for number, event in enumerate(ANSWERS.get(kind, ())):
+        answers = ANSWERS.get(kind, ())
+        if kind is f.CollectOutputs and stage.facts(machine, subject).shared:
+            answers = (e.Collected(results=IN_SHARED), *answers[1:])
+        for number, event in enumerate(answers):
             name = f"{where}: {event_name(type(event))} {number}"
             by_itself = Kind.PROCESS if kind is f.KillEverything else Kind.MANAGER
             yield Move(name, by_itself, partial(_answers, task=task, event=event))

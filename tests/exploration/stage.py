@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fsm_worker import effects as f
+from fsm_worker import events as e
 from fsm_worker.effects import Effect
 from fsm_worker.events import Event, Received, Timer, TimerExpired
 from fsm_worker.machines.defaults import seconds
@@ -40,6 +41,8 @@ TASKS: tuple[type[Effect], ...] = (
     f.SendRanges,
     f.OpenSocket,
     f.CheckPackage,
+    f.CheckInput,
+    f.CheckOutput,
     f.FeedPackage,
     f.HandOver,
     f.MakeOffer,
@@ -114,6 +117,7 @@ class Stage:
         self.effects: list[Effect] = []
         self.fired: dict[MachineName, list[Step]] = {}  # those of rows
         self.objections: list[str] = []  # what was said against the move that was made
+        self.lapsed = False  # a timer has run out, and no row has fired
         self.react: Callable[[Stage, Effect], None] | None = None
         self._reactions: deque[tuple[MachineName, str, Event]] = deque()
 
@@ -138,6 +142,18 @@ class Stage:
             tuple(sorted(self.processes.items())),
             frozenset(self.open),
             self.peers,
+        )
+
+    def is_as(self, before: Frozen) -> bool:
+        """Whether nothing has happened since: what is frozen need not be frozen again."""
+        return (
+            not self.fired
+            and not self.lapsed
+            and self.peers == before.peers
+            and self.world.transfers == before.transfers
+            and self.tasks == before.tasks
+            and self.processes == dict(before.processes)
+            and self.open == before.open
         )
 
     @classmethod
@@ -192,16 +208,22 @@ class Stage:
             self.feed(*address, TimerExpired(timer=timer, serial=serial))
             if instance.armed.get(timer) == serial:  # it ran, and nobody has armed it again
                 del instance.armed[timer]
+                self.lapsed = True
 
     def answer(self, task: Task, event: Event) -> None:
         """A task ends with this event."""
         self.tasks.discard(task)
         self.feed(task[0], task[1], event)
 
-    def say(self, message: m.Message, link: str, session: str, key: str) -> list[Step]:
+    def say(
+        self, message: m.Message, link: str, session: str, key: str, *, operates: bool = False
+    ) -> list[Step]:
         """A message of a peer, by the real routing; nothing, where its right is missing."""
+        rights = ("submit", "operate") if operates else ("submit",)
         try:
-            machine, subject = route(self.world, message, link, session, key)
+            machine, subject = route(
+                self.world, message, link=link, session=session, key=key, rights=rights
+            )
         except ProtocolError:
             return []
         alive = sum(job.facts.owner == key for job in self.world.live(M.JOB))
@@ -256,6 +278,10 @@ class Stage:
                 if process is not None:
                     level = max(process.asked, ASKED[kind])
                     self.processes[effect.subject] = process._replace(asked=level)
+            case f.CheckNeed(event=Received(message=m.Reserve(need=need)) as asker):
+                unmet = tuple(f"{name} is not met" for name in need if name != "cpus")
+                compared = e.NeedChecked(key=asker.key, session=asker.session, unmet=unmet)
+                self.soon(*address, compared)
             case f.HandleConnection() | f.OpenSocket() | f.MakeOffer():
                 self.open.add(address)
             case f.ClosePeer() | f.TurnAway() | f.CloseSocket():

@@ -5,6 +5,7 @@ A property holds without its bug, and fails with it: so it would be noticed.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -66,6 +67,7 @@ class Rig:
         coordinator = JobCoordinator(
             self.world, send=self.sessions.send, send_log=no_log,
             spawn=self.runtime.spawn, cancel=self.runtime.cancel, log_of=lambda _job: None,
+            emit=post, unmet=lambda _need: (), journal=Path("no journal"),
         )  # fmt: skip
         state = StateManager(
             self.world, name="w", send=lambda _word: None, tell=self.sessions.send, emit=post
@@ -111,7 +113,7 @@ class Rig:
                 e.ControlOpened(native=True),
                 Received(message=hello, link=link),
                 Received(message=m.Proof(signature="S"), link=link),
-                e.ProofChecked(proved=True, trusted=True),
+                e.ProofChecked(proved=True, trusted=True, rights=("submit",)),
                 resume,
             )
         ]
@@ -412,9 +414,9 @@ def news_goes_to_everybody(patch: pytest.MonkeyPatch) -> None:
 def rights_are_not_checked(patch: pytest.MonkeyPatch) -> None:
     route = sessions_seam.route
 
-    def planted(world: World, message: Any, link: str, session: str, key: str) -> Any:
+    def planted(world: World, message: Any, *, key: str, **known: Any) -> Any:
         job = world.get(M.JOB, str(getattr(message, "job", "")))
-        return route(world, message, link, session, job.facts.owner if job else key)
+        return route(world, message, key=job.facts.owner if job else key, **known)
 
     patch.setattr(sessions_seam, "route", planted)
 

@@ -55,8 +55,9 @@ def react(stage: Stage, effect: Effect) -> None:
                 return
             try:
                 machine, subject = route(
-                    stage.world, event.message, effect.subject, facts.session, facts.key
-                )
+                    stage.world, event.message, link=effect.subject, session=facts.session,
+                    key=facts.key, rights=facts.rights,
+                )  # fmt: skip
             except ProtocolError:
                 return
             said = Received(
@@ -261,7 +262,7 @@ def _intrudes(stage: Stage, session: str) -> None:
         e.ControlOpened(native=True),
         _hello(HIS_LINK, MALLORY, session, 9),
         _proof(HIS_LINK),
-        e.ProofChecked(proved=True, trusted=True),
+        e.ProofChecked(proved=True, trusted=True, rights=("submit",)),
     ):
         stage.feed(M.LINK, HIS_LINK, event)
     if stage.state(M.LINK, HIS_LINK) is LinkState.CLOSING:

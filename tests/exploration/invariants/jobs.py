@@ -36,6 +36,7 @@ def an_outcome_says_why(_before: Frozen, stage: Stage) -> Iterator[str]:
         Why.CANCEL: {Outcome.CANCELLED},
         Why.WALL: {Outcome.TIMED_OUT},
         Why.WORKER: {Outcome.WORKER_STOPPED},
+        Why.DRAIN: {Outcome.STOPPED_EARLY},
     }
     for step in fired(stage, M.JOB):
         facts: Any = step.facts
@@ -180,7 +181,8 @@ def what_has_ended_is_closed(_before: Frozen, stage: Stage) -> Iterator[str]:
         opened = step.before not in {J.NEW, *ENDED}
         if opened and step.after in ENDED and not asked(step, f.CloseJob):
             yield "it has ended, and its log and its ports are open"
-        if step.before == J.NEW and step.after == J.STAGING and not asked(step, f.OpenJob):
+        taken = step.before == J.NEW and step.after in WAITING
+        if taken and not asked(step, f.OpenJob):
             yield "it has no folder"
 
 
@@ -194,7 +196,8 @@ def results_of_what_was_packed_are_held(_before: Frozen, stage: Stage) -> Iterat
         facts: Any = step.facts
         if isinstance(step.event, e.JobDone):
             held = bool(step.event.results.root)
-            if step.after != (R.HELD if held else R.EXPIRED):
+            kept = R.SHARED if step.event.results.folder else R.EXPIRED
+            if step.after != (R.HELD if held else kept):
                 yield f"results are {step.after}"
             if held and not facts.owner:
                 yield "results are nobody's"

@@ -5,6 +5,7 @@ from typing import Any
 
 from fsm_worker import effects as f
 from fsm_worker import events as e
+from fsm_worker.events import Received
 from fsm_worker.machines.job import ON_GPU
 from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from protocol.lifecycle import (
@@ -29,9 +30,9 @@ def one_job_holds_the_slot(_before: Frozen, stage: Stage) -> Iterator[str]:
         yield f"available, and the slot is {slot}'s"
 
 
-def available_is_a_proof_that_nothing_is_alive(_before: Frozen, stage: Stage) -> Iterator[str]:
-    if stage.status is W.AVAILABLE and stage.processes:
-        yield f"available, and {sorted(stage.processes)} live"
+def free_is_a_proof_that_nothing_is_alive(_before: Frozen, stage: Stage) -> Iterator[str]:
+    if stage.status in {W.AVAILABLE, W.RESERVED, W.MAINTENANCE} and stage.processes:
+        yield f"{stage.status}, and {sorted(stage.processes)} live"
 
 
 def who_leaves_takes_nothing_new(_before: Frozen, stage: Stage) -> Iterator[str]:
@@ -50,6 +51,11 @@ def no_job_waits_for_a_free_worker(_before: Frozen, stage: Stage) -> Iterator[st
         for job in stage.world.moving(M.JOB):
             if job.state is J.QUEUED:
                 yield f"{job.subject} is queued, and the worker is available"
+    if stage.status is W.RESERVED:
+        holder = stage.facts(M.WORKER, THE_WORKER).holder
+        for job in stage.world.moving(M.JOB):
+            if job.state is J.QUEUED and job.facts.owner == holder:
+                yield f"{job.subject} is queued, and the slot is kept for its owner"
 
 
 def a_request_to_end_is_heard(before: Frozen, stage: Stage) -> Iterator[str]:
@@ -58,15 +64,16 @@ def a_request_to_end_is_heard(before: Frozen, stage: Stage) -> Iterator[str]:
         if not isinstance(step.event, e.TerminateRequested | e.JournalFailed):
             continue
         facts: Any = step.facts
+        was = before_of(before)[M.WORKER, THE_WORKER][1]
         if not facts.leaving and step.after not in {W.STOPPING, W.STOPPED}:
             yield f"asked to end in {step.before}, and nothing comes of it"
         if step.before in {W.BUSY, W.CLEANING} and step.after == W.STOPPING:
-            was = before_of(before)[M.WORKER, THE_WORKER][1]
             if not was.leaving:
                 yield "the first request to end spares what runs"
         if step.before == W.STOPPING and step.after == W.STOPPING and not facts.forced:
             yield "asked once more to end, it waits on"
-        if step.before == W.DRAINING and step.after == W.DRAINING:
+        twice = was.leaving and isinstance(step.event, e.TerminateRequested)
+        if step.before == W.DRAINING and step.after == W.DRAINING and twice:
             yield "asked twice to end, it goes on as before"
 
 
@@ -99,8 +106,9 @@ def who_goes_says_so(_before: Frozen, stage: Stage) -> Iterator[str]:
 def a_worker_that_goes_kills_what_is_left(_before: Frozen, stage: Stage) -> Iterator[str]:
     for step in fired(stage, M.WORKER):
         facts: Any = step.facts
+        asks = isinstance(step.event, Received | e.NeedChecked)
         done = isinstance(step.event, e.EverythingKilled | e.EffectFailed)
-        forced = step.after == W.STOPPING and facts.forced
+        forced = step.after == W.STOPPING and facts.forced and not asks
         if (forced or (step.before != step.after == W.STOPPED)) and not done:
             if not asked(step, f.KillEverything):
                 yield "it leaves processes behind"
@@ -122,7 +130,7 @@ def nobody_is_kept_by_a_worker_that_has_gone(_before: Frozen, stage: Stage) -> I
 
 WORKER_LAWS = (
     one_job_holds_the_slot,
-    available_is_a_proof_that_nothing_is_alive,
+    free_is_a_proof_that_nothing_is_alive,
     who_leaves_takes_nothing_new,
     no_job_waits_for_a_free_worker,
     a_request_to_end_is_heard,
