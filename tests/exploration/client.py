@@ -211,7 +211,7 @@ def _second(stage: Stage) -> None:
         e.ControlOpened(native=True),
         _hello(link),
         Received(message=m.Proof(signature="S"), link=link),
-        e.ProofChecked(proved=True, trusted=True),
+        e.ProofChecked(proved=True, trusted=True, rights=("submit",)),
     ):
         if stage.world.get(M.LINK, link) is not None:
             stage.feed(M.LINK, link, event)

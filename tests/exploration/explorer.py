@@ -9,6 +9,7 @@ differs in some pairs is explored again by following the known edges and recompu
 looked such a pair up: that is what makes mutation quick.
 """
 
+import gc
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -165,6 +166,16 @@ def explore(
     Raises:
         Violation: something that must always hold does not.
     """
+    collects = gc.isenabled()
+    gc.disable()  # nothing here is in a cycle, and a graph is large to look through
+    try:
+        return _explored(product, most, known, changed)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _explored(product: Product, most: int, known: Graph | None, changed: frozenset[Pair]) -> Graph:
     graph = Graph(product)
     world = product.world()
     stage = product.first()

@@ -54,8 +54,8 @@ SAYS: tuple[Event, ...] = (
     e.SharedJobAsked(job="job-of-a-guest"),
 )
 #: Effects by which the client hears something.
-TELLS = (f.TellGuest, f.TellReason, f.TellEnd, f.TellStage, f.RefuseFlow, f.RefuseResults, f.RefusePath, f.RefuseShared,
-         f.AcceptPath)  # fmt: skip
+TELLS = (f.TellGuest, f.TellReason, f.TellEnd, f.TellStage, f.RefuseFlow, f.RefuseResults,
+         f.RefusePath, f.RefuseShared, f.AcceptPath)  # fmt: skip
 
 
 def what_a_guest_asks_is_answered_or_done(_before: Frozen, stage: Stage) -> Iterator[str]:
@@ -219,7 +219,12 @@ def moves(stage: Stage) -> Iterator[Move]:
         for number, event in enumerate(SAYS):
             name = f"{type(event).__name__} {number}"
             yield sources.fact(name, Kind.PEER, M.GUEST, LINK, event)
-        for kind, event in ((f.CheckPackage, 0), (f.HandOver, 0), (f.CheckInput, 0), (f.CheckOutput, 0)):
+        for kind, event in (
+            (f.CheckPackage, 0),
+            (f.HandOver, 0),
+            (f.CheckInput, 0),
+            (f.CheckOutput, 0),
+        ):
             if (M.GUEST, LINK, kind) not in stage.tasks:
                 late = sources.ANSWERS[kind][event]
                 yield sources.fact(f"late {kind.__name__}", Kind.MANAGER, M.GUEST, LINK, late)

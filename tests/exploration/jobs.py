@@ -8,6 +8,7 @@ from msgspec import structs
 
 from fsm_worker import effects as f
 from fsm_worker import events as e
+from fsm_worker.events import Received
 from fsm_worker.facts import Why
 from fsm_worker.machines.job import ON_GPU
 from fsm_worker.machines.world import THE_WORKER
@@ -24,6 +25,7 @@ from protocol.table import MachineName
 from tests.exploration import invariants as laws
 from tests.exploration import sources
 from tests.exploration.alice import (
+    ALICE,
     JOB,
     OTHER,
     UPLOADS_TO,
@@ -127,6 +129,9 @@ def one_job(stage: Stage) -> Iterator[Move]:
     yield from talk(stage, JOB)
     yield from uploads(stage, JOB)
     yield from progress(stage, JOB)
+    if stage.state(M.RESULTS, JOB) is ResultsState.DELIVERING:
+        said = Received(message=m.Fetch(job=JOB), link="l-b", session="s-b", key=ALICE)
+        yield sources.fact("another session fetches", Kind.PEER, M.RESULTS, JOB, said)
     if not stage.world.live(M.JOB) or stage.state(M.JOB, JOB) is J.COLLECTING:
         yield from sources.late_moves(stage)
     if stage.status is not W.STOPPED:

@@ -22,8 +22,16 @@ from tests.exploration.slot import SLOT
 PRODUCTS: dict[str, Product] = {
     product.name: product
     for product in (
-        CLIENT, SLOT, LINKS_PRODUCT, ONE_JOB, SERVER, TWO_JOBS, SHARED, FILES, GUESTS,
-    )  # fmt: skip
+        CLIENT,
+        SLOT,
+        LINKS_PRODUCT,
+        ONE_JOB,
+        SERVER,
+        TWO_JOBS,
+        SHARED,
+        FILES,
+        GUESTS,
+    )
 }
 #: Reachable states, moves and depth of each: `python -m tests.exploration.repin` writes it.
 PINS = Path(__file__).with_name("pins.json")

@@ -10,8 +10,8 @@ from fsm_worker.machines.worlds import worker_world
 from protocol import messages as m
 from protocol.lifecycle import JobState, ResultsState, WorkerState
 from protocol.table import MachineName
-from tests.exploration import jobs, sources
 from tests.exploration import invariants as laws
+from tests.exploration import jobs, sources
 from tests.exploration.alice import JOB, say, words
 from tests.exploration.explorer import Kind, Move, Product
 from tests.exploration.stage import Stage

@@ -170,6 +170,7 @@ def handshake(stage: Stage, link: str, generation: int) -> Iterator[Move]:
         said += [
             ("says hello", _hello(link, ALICE, SESSION, generation)),
             ("says hello of another version", _hello(link, ALICE, SESSION, generation, 7)),
+            ("says hello of no session", _hello(link, ALICE, "", generation)),
             ("proves", _proof(link)),
             ("speaks", e.FrameArrived(number=1, expected=1, message=m.JobsGet())),
             ("says nonsense", e.FrameRefused(code=ErrorCode.MALFORMED, strikes=1)),

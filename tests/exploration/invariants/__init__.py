@@ -18,7 +18,7 @@ from tests.exploration.invariants.slot import SLOT_LAWS
 from tests.exploration.invariants.worker import WORKER_LAWS
 
 __all__ = [
-    "EVERYBODY", "FILE_LAWS", "JOB_LAWS", "LINK_LAWS", "SERVER_LAWS", "SLOT_LAWS", "UP", "WORK", "WORKER_LAWS",
-    "a_socket_that_is_not_used_is_closed", "asked", "before_of", "fired",
+    "EVERYBODY", "FILE_LAWS", "JOB_LAWS", "LINK_LAWS", "SERVER_LAWS", "SLOT_LAWS", "UP",
+    "WORK", "WORKER_LAWS", "a_socket_that_is_not_used_is_closed", "asked", "before_of", "fired",
     "who_waits_to_be_registered_has_asked",
 ]  # fmt: skip

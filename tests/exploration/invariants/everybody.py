@@ -7,7 +7,7 @@ from fsm_worker import events as e
 from fsm_worker.events import Received
 from fsm_worker.machines.engine import Step, Verdict
 from protocol.table import ROW_OF
-from tests.exploration.invariants.common import LINK_OVER, WORDS, WORK, J, M, R, W, asked
+from tests.exploration.invariants.common import LINK_OVER, WORDS, WORK, J, M, W, asked
 from tests.exploration.stage import Frozen, Stage
 from tests.machines.test_properties import RESTS
 
@@ -59,8 +59,6 @@ def what_is_asked_is_answered(_before: Frozen, stage: Stage) -> Iterator[str]:
 def _needs_no_answer(stage: Stage, step: Step) -> bool:
     if step.machine is M.LINK:  # a handshake that fails ends, and says why
         return step.after in LINK_OVER or asked(step, f.CheckProof)
-    if step.machine is M.RESULTS:  # it is being offered to the asker already
-        return step.before == R.DELIVERING
     return not isinstance(step.event, Received)
 
 

@@ -71,7 +71,9 @@ def _refused(step: Any, *, left: bool) -> Iterator[str]:
     unmet, leaves = bool(step.event.unmet), left and step.before != W.RESERVED
     right = "need_unmet" if unmet else "worker_leaving" if leaves else ""
     said = str(refusal.code)
-    if (said == right) is not bool(right) or (not right and said in {"need_unmet", "worker_leaving"}):
+    if (said == right) is not bool(right) or (
+        not right and said in {"need_unmet", "worker_leaving"}
+    ):
         yield f"it is refused with {said}"
 
 
@@ -174,7 +176,9 @@ def a_break_takes_the_slot_from_no_job(_before: Frozen, stage: Stage) -> Iterato
         if drains and step.before in ON_GPU and step.before != step.after:
             yield f"a break moves the running job to {step.after}"
         stopped = step.before == J.RUNNING and step.after == J.STOPPING
-        if overdue and (not stopped or facts.why is not Why.DRAIN or not asked(step, f.RequestStop)):
+        if overdue and (
+            not stopped or facts.why is not Why.DRAIN or not asked(step, f.RequestStop)
+        ):
             yield f"its time before the break is over, and it is {step.after}"
         if stopped and facts.why is Why.DRAIN and not overdue:
             yield "stopped for a break before its time"
