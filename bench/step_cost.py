@@ -143,7 +143,9 @@ def _take(world: World, text: str, direction: Direction) -> list[Step]:
     frame = decode(text, direction)
     arrived = FrameArrived(number=frame.seq, expected=frame.seq, message=frame.msg)
     steps = world.feed(MachineName.LINK, _LINK, arrived)
-    machine, subject = route(world, frame.msg, _LINK, _SESSION, _KEY)
+    machine, subject = route(
+        world, frame.msg, link=_LINK, session=_SESSION, key=_KEY, rights=("submit", "operate")
+    )
     received = Received(message=frame.msg, link=_LINK, session=_SESSION, key=_KEY)
     return [*steps, *world.feed(machine, subject, received)]
 
