@@ -27,7 +27,9 @@ def readme_page() -> str:
         "- [coupling](coupling.md): what one machine forces on another"
         f" ({len(WORKER_COUPLINGS)} rows at the worker, {len(CLIENT_COUPLINGS)} at the client)\n"
         + "\n".join(map(_dialect, DIALECTS[1:]))
-        + "\n- [flows](flows.md): sequence charts of real runs",
+        + "\n- [flows](flows.md): sequence charts of real runs\n"
+        "- [survivors](SURVIVORS.md): small changes of these tables that no law and no exploration"
+        " notices, and why; `make mutate` writes it",
         "Every message that travels as JSON has a JSON Schema too: "
         + ", ".join(
             f"[{dialect.name}]({FOLDER}/{dialect.name}.json)"

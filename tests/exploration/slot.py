@@ -11,6 +11,7 @@ from msgspec import structs
 
 from fsm_worker import effects as f
 from fsm_worker import events as e
+from fsm_worker.effects import Effect
 from fsm_worker.machines.reservation import HOLDS, RENEWALS
 from fsm_worker.machines.world import THE_WORKER
 from fsm_worker.machines.worlds import worker_world
@@ -27,8 +28,8 @@ from tests.machines.puppet import submission
 M, W, J = MachineName, WorkerState, JobState
 BOB = "bob"
 OWNERS = {JOB: ALICE, OTHER: BOB}
-#: What else can become of a job is explored in `jobs`; nobody packs results here.
-_OF_A_JOB = ("validation_passed 0", "prepared 0", "exits well", "timer")
+#: What else can become of a job is explored in `jobs`.
+_OF_A_JOB = ("prepared 0", "exits well", "timer")
 ASKS: tuple[tuple[str, m.Message], ...] = (
     ("reserves", m.Reserve(need={"cpus": "2"})),
     ("releases", m.Release()),
@@ -57,8 +58,17 @@ def package_comes(stage: Stage, job: str) -> None:
 def hands_in(stage: Stage, job: str) -> None:
     submits(stage, job)
     package_comes(stage, job)
-    if stage.state(M.JOB, job) is J.VALIDATING:
-        stage.answer((M.JOB, job, f.ValidatePackage), e.ValidationPassed(stages=1))
+
+
+def react(stage: Stage, effect: Effect) -> None:
+    """Packages are read at once, and outputs packed: there are none."""
+    match effect:
+        case f.ValidatePackage():
+            stage.soon(M.JOB, effect.subject, e.ValidationPassed(stages=1))
+        case f.CollectOutputs() | f.DiscardOutputs():
+            stage.soon(M.JOB, effect.subject, e.Collected(results=m.ResultsInfo()))
+        case _:
+            pass
 
 
 def moves(stage: Stage) -> Iterator[Move]:
@@ -152,4 +162,5 @@ SLOT = Product(
     },
     at_rest=jobs.at_rest,
     settle=settle,
+    react=react,
 )

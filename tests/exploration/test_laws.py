@@ -631,6 +631,62 @@ def test_a_server_that_is_back_for_long_is_trusted_again(p: Puppet) -> None:
     assert p.facts(M.SIGNALLING, THE_SERVER).tries == 0
 
 
+# --- the free slot --------------------------------------------------------------------------------
+
+
+def test_the_slot_that_i_reserve_waits_for_my_job_and_for_nobody_else_s(
+    p: Puppet, alice: str
+) -> None:
+    bob = p.connect("bob", "s-b")
+    p.say(alice, m.Reserve(need={"cpus": "2"}))
+    p.queue(bob, B)
+    assert (p.status, p.state(M.JOB, B)) == (W.RESERVED, J.QUEUED)
+    p.run(alice, A)
+    assert (p.state(M.JOB, A), p.state(M.JOB, B)) == (J.RUNNING, J.QUEUED)
+
+
+def test_a_reservation_that_nobody_uses_ends_and_its_holder_hears_so(p: Puppet, alice: str) -> None:
+    bob = p.connect("bob", "s-b")
+    p.say(alice, m.Reserve())
+    p.say(bob, m.Release())
+    p.say(bob, m.Reserve())
+    assert last(p, "s-b").code is ErrorCode.WORKER_BUSY
+    p.expire(Timer.LEASE, THE_WORKER)
+    assert last(p).code is ErrorCode.RESERVATION_EXPIRED
+    p.say(bob, m.Reserve())
+    assert isinstance(last(p, "s-b"), m.Reserved)
+
+
+def test_a_break_lets_the_running_job_finish_and_no_other_begin_until_it_is_over() -> None:
+    p = Puppet("alice", "olga", operators={"olga"})
+    p.start()
+    alice, olga = p.connect("alice", "s-a"), p.connect("olga", "s-o")
+    p.run(alice, A)
+    p.queue(alice, B, 2)
+    p.say(olga, m.Drain())
+    assert p.state(M.JOB, A) is J.RUNNING
+    p.exit(A)
+    p.clean()
+    assert (p.status, p.state(M.JOB, B)) == (W.MAINTENANCE, J.QUEUED)
+    p.say(olga, m.Undrain())
+    p.answer(f.ProbeHost, e.ProbeSucceeded(capabilities=m.Capabilities()))
+    assert p.state(M.JOB, B) is J.PREPARING
+
+
+def test_a_job_that_has_had_its_time_before_a_break_is_stopped_and_keeps_its_model() -> None:
+    p = Puppet("alice", "olga", operators={"olga"})
+    p.start()
+    alice, olga = p.connect("alice", "s-a"), p.connect("olga", "s-o")
+    p.run(alice, A)
+    p.say(olga, m.Drain(deadline_s=60.0))
+    p.expire(Timer.DRAIN, THE_WORKER)
+    assert did(p, f.RequestStop, A)
+    p.exit(A)
+    p.collect(A)
+    assert p.facts(M.JOB, A).outcome is Outcome.STOPPED_EARLY
+    assert p.state(M.RESULTS, A) is R.HELD
+
+
 def test_the_laws_can_be_read() -> None:
     mine = [name for name in globals() if name.startswith("test_")]
     assert len(mine) <= MOST

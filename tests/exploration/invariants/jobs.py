@@ -201,6 +201,9 @@ def results_of_what_was_packed_are_held(_before: Frozen, stage: Stage) -> Iterat
                 yield f"results are {step.after}"
             if held and not facts.owner:
                 yield "results are nobody's"
+        begins = isinstance(step.event, Received) and step.after == R.DELIVERING
+        if begins and not asked(step, f.ReplyError) and not asked(step, f.StartTimer):
+            yield "they are delivered to somebody who may never take them"
 
 
 def results_are_deleted_after_their_time_and_never_before(

@@ -12,7 +12,7 @@ from protocol.lifecycle import (
     LinkState,
     SignallingState,
 )
-from tests.exploration.invariants.common import WAITING, J, M, W, asked, before_of, fired
+from tests.exploration.invariants.common import WAITING, J, M, W, armed, asked, before_of, fired
 from tests.exploration.stage import Frozen, Stage
 
 
@@ -70,6 +70,11 @@ def a_request_to_end_is_heard(before: Frozen, stage: Stage) -> Iterator[str]:
         if step.before in {W.BUSY, W.CLEANING} and step.after == W.STOPPING:
             if not was.leaving:
                 yield "the first request to end spares what runs"
+        if step.before != W.STOPPING == step.after and not armed(step):
+            yield "it waits for whoever is left without an end"
+        drains = step.before == W.DRAINING and isinstance(step.event, e.TerminateRequested)
+        if drains and not asked(step, f.PublishStatus):
+            yield "nobody hears that it will leave"
         if step.before == W.STOPPING and step.after == W.STOPPING and not facts.forced:
             yield "asked once more to end, it waits on"
         twice = was.leaving and isinstance(step.event, e.TerminateRequested)
