@@ -52,6 +52,7 @@ class Run:
 
     def __init__(self, folder: Path, package: PackedArchive, cancel_at: int) -> None:
         self.state = folder
+        self._older = set(psutil.Process().children(recursive=True))  # of tests before this one
         self.suspensions = Suspensions(cancel_at)
         self.faults: list[str] = []
         self.outcome = Outcome.NONE
@@ -86,7 +87,8 @@ class Run:
 
     def leftovers(self, open_before: set[str]) -> list[str]:
         """What the operating system still has of it."""
-        left = [f"process left: {process}" for process in _processes_of(self.state)]
+        found = [one for one in _processes_of(self.state) if one not in self._older]
+        left = [f"process left: {process}" for process in found]
         left += [f"open: {what}" for what in sorted(_open_files() - open_before)]
         left += [f"journal: {fault}" for fault in _journal_faults(self.state / "journal.sqlite")]
         return left
