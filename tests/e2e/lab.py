@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.events import Timer
 from fsm_worker.identity import Identity
+from fsm_worker.machines.world import THE_WORKER
 from fsm_worker.services.archive import PackedArchive, pack
 from fsm_worker.services.recipe import Runner
 from fsm_worker.settings import WorkerSettings
 from fsm_worker.signaling.server import SignalingServer
 from fsm_worker.worker_class import RTCWorkerClient
 from protocol import messages as m
-from protocol.lifecycle import JobState
+from protocol.lifecycle import JobState, WorkerState
 from protocol.proof import SessionString
+from protocol.table import MachineName
 
 FINAL = {JobState.DONE, JobState.REJECTED}
 
@@ -89,6 +92,7 @@ async def open_lab(
             try:
                 async with asyncio.timeout(10):
                     session = await ready
+                    await _has_looked(worker)
                 yield Lab(folder, worker, session, server)
             finally:
                 worker.terminate()
@@ -100,6 +104,15 @@ async def open_lab(
                 if not running.done():
                     running.cancel()
                     raise AssertionError("the worker did not stop")
+
+
+async def _has_looked(worker: RTCWorkerClient) -> None:
+    """Waits until it has looked at its machine: nobody outside is told when."""
+    for _ in itertools.count():
+        found = worker.world.get(MachineName.WORKER, THE_WORKER)
+        if found is not None and found.state is not WorkerState.STARTING:
+            return
+        await asyncio.sleep(0.01)
 
 
 async def until_final(connection: WorkerConnection, job: str) -> list[m.Message]:

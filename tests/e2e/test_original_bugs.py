@@ -197,7 +197,7 @@ async def test_p6_an_error_by_signaling_does_not_end_the_worker(tmp_path: Path) 
         async with SleapClient.open(lab.session) as client:
             await client.submit(digits(tmp_path))
             await client.gets()
-        assert lab.worker.status == "available"
+        await until(lambda: lab.worker.status == "available")  # it proves first that it is clean
 
 
 async def test_p7_a_client_that_goes_does_not_hold_the_trainer_up(tmp_path: Path) -> None:
