@@ -159,6 +159,7 @@ async def test_two_orchestrators_of_the_same_managers_exchange_status_and_promis
         two.tell(m.Reserve(need={"gpu": "64"}))
         refusal = await two.hears(m.ReserveRefused)
         assert (refusal.code, len(refusal.reasons)) == (ErrorCode.NEED_UNMET, 1)
+        assert refusal.state is WorkerState.AVAILABLE, "its coordinator says how the other stands"
         one.tell(m.Release())
         await one.hears(m.Released)
         assert (one.state.status, two.state.status) == ("available", "available")
