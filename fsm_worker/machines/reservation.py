@@ -50,8 +50,9 @@ renewable = Guard("renewable", lambda facts, _event: facts.renewals < RENEWALS)
 claimed = Guard("claimed", lambda facts, _event: facts.claimed)
 holdable = Guard("holdable", lambda facts, _event: facts.holds < HOLDS)
 
-_TAKEN = (S.STARTING, S.BUSY, S.CLEANING, S.DRAINING, S.MAINTENANCE, S.DEGRADED, S.STOPPING)
-_HERE = (S.AVAILABLE, S.RESERVED, *_TAKEN)
+_TAKEN = (S.STARTING, S.BUSY, S.CLEANING, S.DRAINING, S.MAINTENANCE, S.DEGRADED)
+_HERE = (S.AVAILABLE, S.RESERVED, *_TAKEN, S.STOPPING)
+_GOES = do(RefuseReservation, code=E.WORKER_LEAVING, sentence="it leaves: ask another worker")
 _LEAVING = do(EndReservation, code=E.WORKER_LEAVING, sentence="the worker leaves")
 
 ROWS = (
@@ -71,8 +72,8 @@ ROWS = (
     Row("W42", (S.RESERVED,), NeedChecked, (fits, ~holder), None, (),
         (do(RefuseReservation, code=E.WORKER_BUSY,
             sentence="it is reserved for somebody else: ask again soon"),)),
-    Row("W72", (*_TAKEN,), NeedChecked, (fits, leaving), None, (),
-        (do(RefuseReservation, code=E.WORKER_LEAVING, sentence="it leaves: ask another worker"),)),
+    Row("W72", _TAKEN, NeedChecked, (fits, leaving), None, (), (_GOES,)),
+    Row("W73", (S.STOPPING,), NeedChecked, (fits,), None, (), (_GOES,)),
     Row("W43", _TAKEN, NeedChecked, (fits, ~leaving), None, (),
         (do(RefuseReservation, code=E.WORKER_BUSY,
             sentence="its slot is not free now: submit to wait in its queue, or ask again"),)),
@@ -99,7 +100,7 @@ ROWS = (
     # nothing to give back
     Row("W52", (S.RESERVED,), Release, (~holder,), None, (),
         (do(ReplyError, code=E.NOT_HOLDER, sentence="the reservation is somebody else's"),)),
-    Row("W53", (S.AVAILABLE, *_TAKEN), Release, (), None, (),
+    Row("W53", (S.AVAILABLE, *_TAKEN, S.STOPPING), Release, (), None, (),
         (do(ReplyError, code=E.NOT_HOLDER, sentence="you have no reservation: it is over"),)),
 )  # fmt: skip
 

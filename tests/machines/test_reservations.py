@@ -189,3 +189,18 @@ def test_a_worker_that_leaves_keeps_its_slot_for_nobody(p: Puppet, alice: str, b
     refusal = p.heard("s-b")[-1]
     assert isinstance(refusal, m.ReserveRefused)
     assert refusal.code is ErrorCode.WORKER_LEAVING
+
+
+def test_a_free_worker_that_is_told_to_end_keeps_its_slot_for_nobody(
+    p: Puppet, alice: str, bob: str
+) -> None:
+    p.run(alice, A)
+    p.exit(A)
+    p.clean()
+    p.collect(A)
+    p.worker(e.TerminateRequested())
+    assert p.status is W.STOPPING, "alice has not fetched her results"
+    p.say(bob, m.Reserve())
+    refusal = p.heard("s-b")[-1]
+    assert isinstance(refusal, m.ReserveRefused)
+    assert refusal.code is ErrorCode.WORKER_LEAVING

@@ -24,8 +24,8 @@ KEPT = {"holder": "alice"}
 DRAIN = received(m.Drain(reason="driver", deadline_s=600.0))
 UNDRAIN = received(m.Undrain())
 SAID = "ConfirmDrain PublishStatus"
-TAKEN = "starting busy cleaning draining maintenance degraded stopping"
-HERE = f"available reserved {TAKEN}"
+TAKEN = "starting busy cleaning draining maintenance degraded"
+HERE = f"available reserved {TAKEN} stopping"
 
 
 def needs(key: str, *unmet: str) -> e.NeedChecked:
@@ -115,6 +115,8 @@ CASES = (
     case("W43", TAKEN, needs("alice"), STAYS, "RefuseReservation(worker_busy: not free)"),
     case("W72", TAKEN, needs("alice"), STAYS, "RefuseReservation(worker_leaving: another worker)",
          {"leaving": True}),
+    case("W73", "stopping", needs("alice"), STAYS,
+         "RefuseReservation(worker_leaving: another worker)"),
     # A job of the holder takes it; else it is given back, or runs out.
     case("W44", "reserved", e.SlotRequested(job="job-1", owner="alice"), "busy", "PublishStatus",
          KEPT, slot="job-1"),
@@ -137,7 +139,7 @@ CASES = (
          reason="the disk is full"),
     case("W52", "reserved", received(m.Release(), key="bob"), STAYS,
          "ReplyError(not_holder: somebody else's)", KEPT),
-    case("W53", f"available {TAKEN}", received(m.Release()), STAYS,
+    case("W53", f"available {TAKEN} stopping", received(m.Release()), STAYS,
          "ReplyError(not_holder: no reservation)"),
     # An operator wants a break: no job starts, and none is killed.
     case("W54", "available", DRAIN, "maintenance", SAID, drained=True, reason="driver"),
