@@ -7,6 +7,9 @@
 SHELL := bash
 PY := .venv/bin/python
 STEP := tools/step.sh
+# Tests share the cores; a group (`xdist_group`) stays together. Most of them wait for real
+# processes and real time, so more than four at once is no faster, and crowds a laptop.
+SHARED := -n logical --maxprocesses 4 --dist loadgroup
 
 # What is installed is said above [tool.ruff] in pyproject.toml; another text, or another place of
 # this folder, is another stamp, and so another installation. No time stamp is compared.
@@ -32,7 +35,7 @@ demo: $(RUNTIME) ## watch a worker and a client do a job, on this machine
 
 test: $(DEV) ## every check and every test
 	@started=$$SECONDS; $(MAKE) --no-print-directory lint \
-	&& $(PY) -m pytest -q \
+	&& $(PY) -m pytest -q $(SHARED) \
 	&& echo "make test took $$((SECONDS - started)) s"
 
 test-wheel: $(DEV) ## build the wheel, install it alone elsewhere, run the demo there
@@ -60,7 +63,7 @@ sweep: $(DEV) ## cancel the worker at the n-th suspension of its tasks, for ever
 	&& echo "make sweep took $$((SECONDS - started)) s"
 
 coverage: $(DEV) ## the tests, with the coverage of every line and branch
-	@$(PY) -m pytest -q --cov --cov-report=term-missing
+	@$(PY) -m pytest -q $(SHARED) --cov --cov-report=term-missing
 
 mutate: $(DEV) ## change every table in every small way, and see who notices
 	@$(PY) -m tests.exploration.mutate

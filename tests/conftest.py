@@ -1,4 +1,8 @@
-"""The end of every run: which rows the workers that really ran have driven."""
+"""The end of every run: which rows the workers that really ran have driven.
+
+A run may be shared out among processes (pytest-xdist): each tells the one that started it where its
+tests left their journals, and that one reads them all.
+"""
 
 import os
 from pathlib import Path
@@ -11,25 +15,50 @@ from tests.row_coverage import excused, fired, journals, objections, report
 RUN = "TEST_RUN_OF_FSM_WORKER"
 os.environ[RUN] = str(os.getpid())
 
-_TEMPORARY = pytest.StashKey[Path]()
+_FOLDERS = pytest.StashKey[list[Path]]()
 _OBJECTIONS = pytest.StashKey[list[str]]()
+_FOLDER = "folder of journals"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nobody has left a journal so far."""
+    config.stash[_FOLDERS] = []
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _remember_where_runs_leave_their_journals(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> None:
-    pytestconfig.stash[_TEMPORARY] = tmp_path_factory.getbasetemp()
+    folder = tmp_path_factory.getbasetemp()
+    pytestconfig.stash[_FOLDERS].append(folder)
+    if _shares(pytestconfig):
+        pytestconfig.workeroutput[_FOLDER] = str(folder)  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    """A process of this run has ended, and says where its journals are."""
+    folder = getattr(node, "workeroutput", {}).get(_FOLDER)
+    if folder and error is None:
+        node.config.stash[_FOLDERS].append(Path(folder))  # type: ignore[attr-defined]
+
+
+def _shares(config: pytest.Config) -> bool:
+    """Whether this process does a share of a run that another reports on."""
+    return hasattr(config, "workerinput")
+
+
+def _journals(config: pytest.Config) -> list[Path]:
+    return [path for folder in config.stash[_FOLDERS] for path in journals(folder)]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A whole run that has left a row undriven fails, unless the row is excused."""
     config, reasons = session.config, excused()
-    folder = config.stash.get(_TEMPORARY, None)
     whole = not config.option.keyword and config.args == config.getini("testpaths")
-    if reasons is None or folder is None or not whole or session.testsfailed:
+    if reasons is None or _shares(config) or not whole or session.testsfailed:
         return
-    times, _ = fired(journals(folder))
+    times, _ = fired(_journals(config))
     if found := list(objections(times, reasons)):
         config.stash[_OBJECTIONS] = found
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -39,8 +68,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Prints the rows that real runs drove, if any test ran a worker."""
-    folder = config.stash.get(_TEMPORARY, None)
-    found = journals(folder) if folder is not None else []
+    found = _journals(config)
     if not found:
         return
     times, unreadable = fired(found)
