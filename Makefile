@@ -71,16 +71,24 @@ mutate: $(DEV) ## change every table in every small way, and see who notices
 bench: $(RUNTIME) ## measure everything, and write bench/RESULTS.md
 	@$(PY) -m bench
 
+CHECKS := style format types types-win32 types-darwin imports drift
+.PHONY: $(CHECKS)
+
 lint: $(DEV) ## style, types on three systems, imports, drift of the diagrams
+	@$(MAKE) --no-print-directory --jobs 2 $(CHECKS)
+
+style:
 	@$(STEP) "style" $(PY) -m ruff check
+format:
 	@$(STEP) "format" $(PY) -m ruff format --check
+types:
 	@$(STEP) "types" $(PY) -m mypy
-	@for system in win32 darwin; do \
-		$(STEP) "types of a client on $$system" $(PY) -m mypy --platform $$system \
-			--cache-dir .mypy_cache/$$system \
-			-p protocol -p fsm_worker.client -p fsm_worker.machines || exit; \
-	done
+types-win32 types-darwin: types-%:
+	@$(STEP) "types of a client on $*" $(PY) -m mypy --platform $* --cache-dir .mypy_cache/$* \
+		-p protocol -p fsm_worker.client -p fsm_worker.machines
+imports:
 	@$(STEP) "imports" $(PY) -c 'from importlinter.cli import lint_imports_command as run; run()'
+drift:
 	@$(STEP) "diagrams" $(PY) -m fsm_worker.diagrams --check
 
 diagrams: $(RUNTIME) ## write diagrams/ from the tables
