@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
@@ -109,6 +110,19 @@ class Undead:
     def dies(self) -> None:
         """From now on it can be killed."""
         self._dead = True
+
+
+def refuse_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first SIGKILL of all raises."""
+    signals, refused = LocalProcess.signal, []
+
+    def send(process: LocalProcess, number: int) -> None:
+        if number == signal.SIGKILL and not refused:
+            refused.append(process)
+            raise PermissionError("no signal gets there")
+        signals(process, number)
+
+    monkeypatch.setattr(LocalProcess, "signal", send)
 
 
 def fill_disk(lab: Lab) -> None:

@@ -10,10 +10,15 @@ from pathlib import Path
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.services.recipe import Runner
 from protocol import messages as m
-from protocol.lifecycle import JobState, Outcome, WorkerState
+from protocol.lifecycle import Outcome, WorkerState
 from tests.e2e.lab import Lab, job_id, until_final
+from tests.e2e.test_endings import until_log
 
-_PROGRAM = "import os, sys; os.read(os.open(sys.argv[1], os.O_RDONLY), 1)"
+_PROGRAM = """
+import os, sys
+os.write(1, b"READY\\n")
+os.read(os.open(sys.argv[1], os.O_RDONLY), 1)
+"""
 
 
 class Gate:
@@ -55,13 +60,10 @@ async def waits(lab: Lab, client: WorkerConnection) -> str:
 
 
 async def runs(client: WorkerConnection, job: str) -> str:
-    """The job, once its program is being started."""
-    async for message in client.news():
-        if isinstance(message, m.JobStateChanged) and message.job == job:
-            assert message.state not in {JobState.REJECTED, JobState.DONE}, message
-            if message.state is JobState.RUNNING:
-                return job
-    raise AssertionError("the news ended")
+    """The job, once its program runs and has said so."""
+    client.follow_log(job)
+    await until_log(client, "READY")
+    return job
 
 
 async def comes(client: WorkerConnection) -> str:
