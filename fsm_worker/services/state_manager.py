@@ -175,7 +175,9 @@ class StateManager:
         """Answers `drain` and `undrain`."""
         if isinstance(effect.event, Received):
             state = WorkerState(effect.after)
-            drained = effect.facts.drained or effect.facts.leaving
+            facts = effect.facts
+            # a free slot is left at once, and nobody had to note that it would be
+            drained = facts.drained or facts.leaving or state is WorkerState.STOPPING
             self._tell(effect.event.session, m.DrainState(drained=drained, state=state))
 
     def report_signalling(self, effect: ReportSignalling) -> None:
