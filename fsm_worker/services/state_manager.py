@@ -175,10 +175,7 @@ class StateManager:
         """Answers `drain` and `undrain`."""
         if isinstance(effect.event, Received):
             state = WorkerState(effect.after)
-            facts = effect.facts
-            # a free slot is left at once, and nobody had to note that it would be
-            drained = facts.drained or facts.leaving or state is WorkerState.STOPPING
-            self._tell(effect.event.session, m.DrainState(drained=drained, state=state))
+            self._tell(effect.event.session, m.DrainState(drained=effect.drained, state=state))
 
     def report_signalling(self, effect: ReportSignalling) -> None:
         """Tells the operator that the server refuses this worker."""
