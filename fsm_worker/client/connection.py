@@ -18,10 +18,11 @@ from fsm_worker.machines.engine import Step
 from fsm_worker.services.archive import PackedArchive
 from fsm_worker.services.transfer import Moved
 from protocol import messages as m
+from protocol.codec import Frame, decode, encode
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import ReceivingState
 from protocol.proof import SessionString
-from protocol.table import MachineName, tag_of
+from protocol.table import Direction, MachineName, tag_of
 
 __all__ = ["ConnectionOver", "ReservationRefused", "WorkerConnection"]
 
@@ -327,6 +328,7 @@ class WorkerConnection:
     ) -> m.Message:
         if self._over is not None:
             raise self._over
+        decode(encode(Frame(msg=message)), Direction.TO_WORKER)  # the worker would refuse it
         future = self._requests.ask(message, replies, event)
         self._link.send(message)
         try:
