@@ -186,6 +186,27 @@ async def a_job_that_is_done(lab: Lab, client: WorkerConnection) -> str:
     return job
 
 
+@pytest.mark.drives("job J50")
+async def test_results_that_can_not_be_packed_are_a_problem_of_the_job_and_no_path_is_told(
+    tmp_path: Path,
+) -> None:
+    async with a_client(tmp_path) as (lab, client):
+        job = job_id()
+
+        def after_somebody_took_the_name(chunk: Chunk) -> bytes:
+            (lab.folder / "worker" / "jobs" / job / "results.zip").mkdir()
+            return encode_chunk(chunk.transfer, chunk.offset, chunk.payload)
+
+        Lane(client, after_somebody_took_the_name)
+        await client.submit(job, a_package(lab))
+        last = await ends(client, job)
+        assert last.outcome is Outcome.SUCCEEDED
+        [problem] = last.problems
+        assert problem.code is ErrorCode.RESULTS_PARTIAL
+        assert "directory" in problem.sentence
+        assert str(tmp_path) not in problem.sentence
+
+
 async def results(client: WorkerConnection, job: str) -> ResultsState:
     """What the worker says of them."""
     return (await client.attach(job)).results.state
