@@ -1,14 +1,18 @@
 """Quick programs, an operator's runner that can be held up, and words for how a job goes."""
 
+import asyncio
+import contextlib
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.services.recipe import Runner, Stage
 from protocol import messages as m
 from protocol.lifecycle import JobState, Outcome
-from tests.e2e.lab import Lab, job_id
+from tests.e2e.lab import Lab, job_id, open_lab
 
 #: Seconds until what is held up goes on by itself: a test that fails ends, too.
 PATIENCE = 10.0
@@ -48,6 +52,17 @@ class Held(Runner):
     def outputs(self, stage: Stage, folder: Path | None = None) -> tuple[str, ...]:
         self._may_wait("outputs")
         return super().outputs(stage, folder)
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path, **options: Any) -> AsyncIterator[tuple[Lab, WorkerConnection]]:
+    """A worker, and a client of it; `options` are those of `open_lab`."""
+    async with (
+        asyncio.timeout(2 * PATIENCE),
+        open_lab(folder, **options) as lab,
+        lab.client() as client,
+    ):
+        yield lab, client
 
 
 async def submitted(
