@@ -96,9 +96,9 @@ async def test_a_program_that_can_not_be_killed_does_not_keep_its_owner_waiting(
         await until_worker(client, WorkerState.AVAILABLE)
 
 
-def late(at: str = "max_epochs") -> Held:
+def late(name: str = "late") -> Held:
     """A runner whose program turns out to be missing, when it is let go."""
-    return Held("late", ("no-such-trainer",), at=at)
+    return Held(name, ("no-such-trainer",), at="max_epochs")
 
 
 @pytest.mark.drives("job J53 J63")
@@ -139,12 +139,12 @@ async def test_a_job_that_is_cancelled_before_its_program_starts_was_cancelled(
 async def test_a_program_that_is_missing_after_all_patience_changes_no_outcome(
     tmp_path: Path,
 ) -> None:
-    runners = {("late", "1"): late(), ("late", "2"): late()}
+    runners = {(name,): late(name) for name in ("late", "later")}
     options = {"runners": runners, "timers": {Timer.STEP: 0.1, Timer.KILL: 0.1}}
     ends = (Outcome.STOPPED_EARLY, Outcome.CANCELLED)
     async with served(tmp_path, **options) as (lab, client):
-        for words, runner, outcome in zip(runners, runners.values(), ends, strict=True):
-            job = await submitted(lab, client, " ".join(words) + "\n")
+        for runner, outcome in zip(runners.values(), ends, strict=True):
+            job = await submitted(lab, client, f"{runner.name}\n")
             await until_state(client, job, JobState.RUNNING)
             await (client.stop if outcome is Outcome.STOPPED_EARLY else client.cancel)(job)
             await until_state(client, job, JobState.KILLING)
