@@ -18,7 +18,7 @@ from tests.e2e.lab import Lab, job_id, open_lab
 PATIENCE = 10.0
 
 #: Ends at once, and has made no file.
-DONE = {("done",): Runner("done", ("true",), results=())}
+AT_ONCE = {("done",): Runner("done", ("true",), results=())}
 #: Says that it is there, and stays; a signal ends it, and a word on ZMQ does not.
 WAIT = {
     ("wait",): Runner("wait", ("sh", "-c", "echo READY $PPID; exec sleep 30"), results=())

@@ -15,7 +15,7 @@ from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import JobState, Outcome
 from tests.e2e.lab import job_id, until_final
-from tests.rows.jobs import DONE, PATIENCE, WAIT, Held, announced, served, submitted, until_state
+from tests.rows.jobs import AT_ONCE, PATIENCE, WAIT, Held, announced, served, submitted, until_state
 from tests.services.test_capabilities import Library
 
 
@@ -148,7 +148,7 @@ async def test_a_job_is_not_put_beside_a_stranger_on_the_gpu(
     library = Library()
     library.gpus[0].pids = [2**31 - 1]  # more than Linux ever gives out
     play(monkeypatch, library)
-    async with served(tmp_path, runners=DONE) as (lab, client):
+    async with served(tmp_path, runners=AT_ONCE) as (lab, client):
         job = await submitted(lab, client, "done\n")
         last = (await until_final(client, job))[-1]
         assert last.outcome is Outcome.FAILED
@@ -177,7 +177,7 @@ async def test_a_gpu_that_does_not_answer_holds_no_job_up_for_ever(
 ) -> None:
     library = HeldLibrary()
     play(monkeypatch, library)
-    options = {"runners": DONE, "timers": {Timer.PREPARE: 0.3}}
+    options = {"runners": AT_ONCE, "timers": {Timer.PREPARE: 0.3}}
     async with served(tmp_path, **options) as (lab, client):
         job = await submitted(lab, client, "done\n")
         last = (await until_final(client, job))[-1]
@@ -193,7 +193,7 @@ async def test_a_job_that_is_being_prepared_can_be_given_up(
 ) -> None:
     library = HeldLibrary()
     play(monkeypatch, library)
-    async with served(tmp_path, runners=DONE) as (lab, client):
+    async with served(tmp_path, runners=AT_ONCE) as (lab, client):
         for give_up in (client.cancel, client.stop):
             job = await submitted(lab, client, "done\n")
             await until_state(client, job, JobState.PREPARING)
@@ -216,7 +216,7 @@ HUNGRY = Runner("hungry", ("sh", "-c", "echo 'Traceback (most recent call last):
 async def test_two_commands_run_one_after_the_other_and_one_that_had_no_memory_says_so(
     tmp_path: Path,
 ) -> None:
-    runners = {**DONE, ("hungry",): HUNGRY}
+    runners = {**AT_ONCE, ("hungry",): HUNGRY}
     async with served(tmp_path, runners=runners) as (lab, client):
         job = await submitted(lab, client, "done\nhungry\n")
         heard = await until_final(client, job)
