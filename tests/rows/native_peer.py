@@ -85,7 +85,7 @@ class NativePeer:
                 await peer.pc.setLocalDescription(await peer.pc.createOffer())
                 sdp = change(peer.pc.localDescription.sdp)
                 offer = {"type": "offer", "sender": name, "target": session.peer, "sdp": sdp}
-                await socket.send(json.dumps(offer))
+                await socket.send(json.dumps(offer, ensure_ascii=False))
                 reading = group.create_task(peer._signals(socket, takes_answer))
                 yield peer
                 reading.cancel()
