@@ -173,6 +173,12 @@ class NativePeer:
                 await self._moved.wait()
         return self.told(kind)[times - 1]
 
+    async def moves(self) -> None:
+        """Waits until something more has come, or the link is over."""
+        self._moved.clear()
+        async with asyncio.timeout(PATIENCE_S):
+            await self._moved.wait()
+
     async def is_let_go(self) -> None:
         """Waits until the worker has closed the link."""
         async with asyncio.timeout(PATIENCE_S):
