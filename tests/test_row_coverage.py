@@ -55,11 +55,13 @@ def test_a_machine_whose_rows_were_all_driven_misses_none() -> None:
     assert lines[-1] == "no table has: results R0"
 
 
-def test_a_client_s_rows_are_asked_for_once_a_client_has_a_journal() -> None:
-    assert not any("K1" in line for line in report(Counter()))
-    assert any(
-        "missing: N1, " in line and "K2" in line for line in report(Counter({("session", "K1"): 1}))
-    )
+def test_a_client_s_own_rows_are_asked_for_and_those_that_it_shares_once() -> None:
+    lines = {line.split()[0]: line for line in report(Counter({("session", "K1"): 1}))}
+    assert "missing: N1, " in lines["session"]
+    assert "K2" in lines["client_session"]
+    assert " K1," not in lines["client_session"]
+    assert "receiving" in lines
+    assert "client_receiving" not in lines
 
 
 def test_a_row_that_no_run_drives_needs_an_excuse_and_one_that_is_driven_needs_none() -> None:
