@@ -240,7 +240,7 @@ async def lab_with(
 
 async def until_settled(client: WorkerConnection) -> int:
     """Waits until one link is left; how many were dialled."""
-    world, moved = client._link.world, client._link._link_moved
+    world, moved = client._link.world, client._link._moved
     while len(world.live(MachineName.LINK)) > 1:
         moved.clear()
         await moved.wait()
