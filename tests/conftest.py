@@ -1,4 +1,4 @@
-"""The end of every run: which rows the workers that really ran have driven.
+"""The end of every run: which rows the workers and clients that really ran have driven.
 
 A run may be shared out among processes (pytest-xdist): each tells the one that started it where its
 tests left their journals, and that one reads them all.

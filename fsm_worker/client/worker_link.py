@@ -83,7 +83,7 @@ class WorkerLink:
         self._where = session
         self._on_step = on_step
         self._on_over = on_over
-        self._link_moved = asyncio.Event()
+        self._moved = asyncio.Event()
         self.world = client_world()
         self.runtime = Runtime(
             self.world,
@@ -180,18 +180,16 @@ class WorkerLink:
         self._sessions.answer_refusals(step)
         if step.verdict is not Verdict.ROW:
             return
-        if step.machine is MachineName.LINK:
-            self._link_moved.set()
-        elif step.machine is MachineName.SESSION and step.after == SessionState.CLOSED:
+        self._moved.set()
+        if step.machine is MachineName.SESSION and step.after == SessionState.CLOSED:
             code = getattr(step.facts, "code", "") or ErrorCode.ABORTED
             self._on_over(ConnectionOver(ErrorCode(code), getattr(step.facts, "reason", "")))
         self._on_step(step)
 
     async def _goodbye(self) -> None:
-        for link in self.world.live(MachineName.LINK):
-            self.runtime.post(MachineName.LINK, link.subject, WorkerStopping())
+        self.runtime.post(MachineName.SESSION, self.id, WorkerStopping())  # its links end with it
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL):
-                while self.world.live(MachineName.LINK):
-                    self._link_moved.clear()
-                    await self._link_moved.wait()
+                while any(map(self.world.live, (MachineName.SESSION, MachineName.LINK))):
+                    self._moved.clear()
+                    await self._moved.wait()

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +42,12 @@ class Lab:
         self.session = session
         self.server = server
         self.identity = Identity.load(folder / "client.key")
-        self._clients = itertools.count()
 
-    @contextlib.asynccontextmanager
-    async def client(
-        self, identity: Identity | None = None, **options: object
-    ) -> AsyncIterator[WorkerConnection]:
+    def client(
+        self, identity: Identity | None = None, **options: Any
+    ) -> AbstractAsyncContextManager[WorkerConnection]:
         """A client; the same key every time unless another is given."""
-        own = self.folder / f"client-{next(self._clients)}"
-        own.mkdir()
-        with Journal(own / FILE_NAME) as journal:
-            async with WorkerConnection.open(
-                self.session, identity or self.identity, journal=journal, **options
-            ) as connection:
-                yield connection
+        return connected(self.folder, self.session, identity or self.identity, **options)
 
     def package(self, script: str, **files: bytes | str) -> PackedArchive:
         """Packs a script and files as a client does."""
@@ -65,6 +58,18 @@ class Lab:
             path = folder / name.replace("__", ".")
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return pack(folder, folder.with_suffix(".zip"))
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    folder: Path, session: SessionString, identity: Identity, **options: Any
+) -> AsyncIterator[WorkerConnection]:
+    """A client that keeps a journal in a folder of its own, below the given one."""
+    own = folder / f"client-{secrets.token_hex(4)}"
+    own.mkdir()
+    with Journal(own / FILE_NAME) as journal:
+        async with WorkerConnection.open(session, identity, journal=journal, **options) as client:
+            yield client
 
 
 @contextlib.asynccontextmanager

@@ -26,7 +26,7 @@ from fsm_worker.worker_class import RTCWorkerClient
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.proof import SessionString
 from protocol.table import MachineName
-from tests.e2e.lab import Lab, open_lab
+from tests.e2e.lab import Lab, connected, open_lab
 
 REDIAL = {Timer.REDIAL: 0.3}
 
@@ -45,13 +45,15 @@ async def a_session(server: SignalingServer) -> SessionString:
     )
 
 
-async def refusal(session: SessionString, identity: Identity) -> tuple[ConnectionOver, float]:
+async def refusal(
+    folder: Path, session: SessionString, identity: Identity
+) -> tuple[ConnectionOver, float]:
     """How opening a connection ends, and after how long (seconds)."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     async with asyncio.timeout(5):
         with pytest.raises(ConnectionOver) as over:
-            async with WorkerConnection.open(session, identity, timers={Timer.SESSION: 1.0}):
+            async with connected(folder, session, identity, timers={Timer.SESSION: 1.0}):
                 pass
     return over.value, loop.time() - begun
 
@@ -69,32 +71,34 @@ def hangs_up(link: Link, data: str | bytes) -> None:
 
 @pytest.mark.parametrize("received", [says_nothing, hangs_up])
 async def test_a_server_that_lets_nobody_in_ends_the_wait(
-    identity: Identity, received: Callable[[Link, str | bytes], None]
+    tmp_path: Path, identity: Identity, received: Callable[[Link, str | bytes], None]
 ) -> None:
     async with SignalingServer() as server:
         session = await a_session(server)
         server._hub.received = received  # of all that a server does, only its answers are gone
-        over, took = await refusal(session, identity)
+        over, took = await refusal(tmp_path, session, identity)
     assert (over.code, str(over)) == (ErrorCode.ABORTED, "the worker can't be reached")
     assert 0.9 < took < 3.0
 
 
-async def test_a_room_without_its_worker_is_told_at_once(identity: Identity) -> None:
+async def test_a_room_without_its_worker_is_told_at_once(
+    tmp_path: Path, identity: Identity
+) -> None:
     async with SignalingServer() as server:
         session = await a_session(server)
-        over, took = await refusal(session, identity)
+        over, took = await refusal(tmp_path, session, identity)
     assert over.code is ErrorCode.ABORTED
     assert took < 0.9
 
 
 async def test_a_server_that_forgot_the_room_while_a_client_dialled_ends_the_wait(
-    identity: Identity,
+    tmp_path: Path, identity: Identity
 ) -> None:
     async with SignalingServer() as before:
         session = await a_session(before)
         registered = asyncio.Event()
         before._hub._forward = lambda *_: registered.set()  # the offer reaches nobody
-        waiting = asyncio.create_task(refusal(session, identity))
+        waiting = asyncio.create_task(refusal(tmp_path, session, identity))
         await registered.wait()
     async with SignalingServer(port=before.port):
         over, _ = await waiting
@@ -108,7 +112,7 @@ def sockets() -> set[object]:
 
 
 async def test_a_client_that_is_left_while_it_dials_leaves_no_socket(
-    identity: Identity, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dials, make_offer = asyncio.Event(), Dialler.make_offer
 
@@ -117,7 +121,7 @@ async def test_a_client_that_is_left_while_it_dials_leaves_no_socket(
         await make_offer(self, effect)
 
     async def come(session: SessionString) -> None:
-        async with WorkerConnection.open(session, identity):
+        async with connected(tmp_path, session, identity):
             pass
 
     monkeypatch.setattr(Dialler, "make_offer", noted)
@@ -236,7 +240,7 @@ async def lab_with(
 
 async def until_settled(client: WorkerConnection) -> int:
     """Waits until one link is left; how many were dialled."""
-    world, moved = client._link.world, client._link._link_moved
+    world, moved = client._link.world, client._link._moved
     while len(world.live(MachineName.LINK)) > 1:
         moved.clear()
         await moved.wait()
@@ -341,7 +345,7 @@ async def test_a_server_that_is_away_while_a_client_dials_costs_only_time(
 
         async def come() -> str:
             timers = {**REDIAL, Timer.DELAY: 0.1}
-            async with WorkerConnection.open(session, lab.identity, timers=timers) as client:
+            async with connected(tmp_path, session, lab.identity, timers=timers) as client:
                 return (await client.status()).name
 
         async with asyncio.TaskGroup() as group:

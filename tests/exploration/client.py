@@ -75,9 +75,8 @@ def what_the_worker_says_reaches_the_program(_before: Frozen, stage: Stage) -> I
 
 def a_session_that_ends_says_why(_before: Frozen, stage: Stage) -> Iterator[str]:
     for step in laws.fired(stage, M.SESSION):
-        quiet = isinstance(step.event, e.WorkerStopping | e.OutboxFilled)
         facts: Any = step.facts
-        if step.after == SessionState.CLOSED and not quiet and not facts.code:
+        if step.after == SessionState.CLOSED and not (facts.code and facts.reason):
             yield f"{type(step.event).__name__} ends it without a reason"
         refused = isinstance(step.event, e.WorkerRefused)
         if refused and step.after != SessionState.CLOSED:

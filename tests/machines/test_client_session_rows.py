@@ -44,8 +44,10 @@ CASES = (
          code=ErrorCode.ABORTED, reason=Says("reached")),
     case("K32", "attached detached", REFUSED, "closed", "ForgetSession",
          code=ErrorCode.NOT_AUTHENTICATED, reason=Says("not known")),
-    case("K5", "attached detached", e.WorkerStopping(), "closed", "ForgetSession"),
-    case("K6", "attached detached", e.OutboxFilled(), "closed", "ForgetSession", HELD, link=""),
+    case("K5", "attached detached", e.WorkerStopping(), "closed", "ForgetSession", HELD, link="",
+         code=ErrorCode.ABORTED, reason=Says("has left")),
+    case("K6", "attached detached", e.OutboxFilled(), "closed", "ForgetSession", HELD, link="",
+         code=ErrorCode.OVERLOADED, reason=Says("too much")),
     # After a welcome it says what it has; everything that it is told is handed on.
     case("K2", "attached", received(BY_TYPE[m.Welcome]), STAYS, "SendResume Deliver",
          welcomed=True),

@@ -1,4 +1,4 @@
-"""What a test says that it drives must stand in the journal of the worker that it ran."""
+"""What a test says that it drives must stand in the journal of a worker or a client that it ran."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.row_coverage import fired, journals
 
 @pytest.fixture(autouse=True)
 def _drives(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """`@pytest.mark.drives("worker W1 W2", "job J3")`: each row fired in the test's own workers."""
+    """`@pytest.mark.drives("worker W1 W2", "job J3")`: each row fired in the test itself."""
     yield
     times, _ = fired(journals(tmp_path))
     missing = [

@@ -1,7 +1,10 @@
-"""What a worker's machines do, told as it happens: nobody outside is told otherwise."""
+"""What the machines of a worker or a client do, told as it happens: nobody outside is told
+otherwise.
+"""
 
 import asyncio
 
+from fsm_worker.client.worker_link import WorkerLink
 from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.worker_class import RTCWorkerClient
 from protocol.table import MachineName
@@ -13,14 +16,14 @@ class Steps:
     """The rows that fire from now on.
 
     Args:
-        worker: running.
+        side: a running worker, or a client's end of its session.
     """
 
-    def __init__(self, worker: RTCWorkerClient) -> None:
+    def __init__(self, side: RTCWorkerClient | WorkerLink) -> None:
         self._fired: list[tuple[MachineName, str]] = []
         self._moved = asyncio.Event()
-        self._told = worker.runtime._watch
-        worker.runtime._watch = self._watch
+        self._told = side.runtime._watch
+        side.runtime._watch = self._watch
 
     async def until(self, machine: MachineName, row: str, times: int = 1) -> None:
         """Waits until a row has fired so many times."""

@@ -1,0 +1,220 @@
+"""A client that loses its link, its server or its worker: it goes on, or its user hears why not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from msgspec import structs
+
+from fsm_worker.client.connection import ConnectionOver, WorkerConnection
+from fsm_worker.effects import SendWelcome
+from fsm_worker.events import IceFailed, Timer
+from fsm_worker.identity import Identity
+from fsm_worker.seams import sessions as seam
+from protocol.errors import ErrorCode
+from protocol.lifecycle import WorkerState
+from protocol.table import MachineName
+from tests.e2e.lab import Lab, connected, open_lab
+from tests.e2e.test_client import Relay
+from tests.rows.steps import Steps
+
+LINK, SESSION = MachineName.LINK, MachineName.SESSION
+SOON = {Timer.DELAY: 0.05, Timer.REDIAL: 0.3}
+
+
+class Away(NamedTuple):
+    """A client that comes to the server by a way of its own."""
+
+    client: WorkerConnection
+    steps: Steps  # what its machines do
+    relay: Relay
+
+    async def cut(self) -> None:
+        """The client has no server any more, and knows it."""
+        await self.relay.cut()
+        await self.steps.until(SESSION, "K36")
+
+
+@contextlib.asynccontextmanager
+async def by_a_relay(lab: Lab) -> AsyncIterator[Away]:
+    relay = Relay(lab.server.port)
+    await relay.mend()
+    session = structs.replace(lab.session, url=f"ws://127.0.0.1:{relay.port}")
+    try:
+        async with connected(lab.folder, session, lab.identity, timers=SOON) as client:
+            yield Away(client, Steps(client._link), relay)
+    finally:
+        await relay.cut()
+
+
+async def lose_links(lab: Lab) -> None:
+    for pc in list(lab.worker._peers.values()):
+        await pc.close()  # as consent loss does: no farewell
+
+
+@contextlib.contextmanager
+def a_lost_offer(lab: Lab) -> Iterator[list[object]]:
+    """What the server is to hand on next reaches nobody."""
+    hub, lost = lab.server._hub, list[object]()
+    forward = hub._forward
+
+    def losing(*words: Any) -> None:
+        hub._forward = forward
+        lost.append(words)
+
+    hub._forward = losing
+    yield lost
+
+
+async def until_over(client: WorkerConnection) -> ConnectionOver:
+    """Hears all news, to the end of the connection."""
+    with pytest.raises(ConnectionOver) as over:
+        async for _ in client.news():
+            pass
+    return over.value
+
+
+# --- it goes on -----------------------------------------------------------------------------------
+
+
+@pytest.mark.drives("session K35 K36")
+async def test_a_client_that_has_its_link_does_not_miss_the_server(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, by_a_relay(lab) as away:
+        await away.cut()
+        assert (await away.client.status()).state is WorkerState.AVAILABLE
+        await away.relay.mend()
+        await away.steps.until(SESSION, "K35")
+        await lose_links(lab)  # the next link needs the server again
+        assert await away.client.jobs() == ()
+
+
+@pytest.mark.drives("session K3 K30 K34 K36")
+async def test_a_client_that_loses_its_link_while_the_server_is_away_dials_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, by_a_relay(lab) as away:
+        await away.cut()
+        await lose_links(lab)
+        await away.steps.until(SESSION, "K3")
+        asked = asyncio.create_task(away.client.jobs())
+        with a_lost_offer(lab) as lost:
+            await away.relay.mend()
+            assert await asked == ()
+        assert lost
+
+
+@pytest.mark.drives("session K1 K33 K30")
+async def test_a_client_whose_link_is_lost_before_the_welcome_gets_it_by_the_next_one(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+        runtime = lab.worker.runtime
+        welcome, lost = runtime.bindings[SendWelcome], list[str]()
+
+        def loses_the_path(effect: SendWelcome) -> None:
+            runtime.bindings[SendWelcome] = welcome
+            lost.append(effect.facts.link)
+            runtime.post(LINK, effect.facts.link, IceFailed())
+
+        runtime.bindings[SendWelcome] = loses_the_path
+        async with lab.client(timers=SOON) as client:
+            assert lost
+            assert client.welcome.worker == "lab"
+            assert await client.jobs() == ()
+
+
+# --- it is over -----------------------------------------------------------------------------------
+
+
+@pytest.mark.drives("session K31")
+async def test_who_asks_a_worker_that_can_t_be_reached_any_more_hears_so_in_the_end(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, by_a_relay(lab) as away:
+        away.client._link.runtime.overrides[Timer.SESSION] = 0.3
+        await away.cut()
+        await lose_links(lab)
+        with pytest.raises(ConnectionOver, match="the worker can't be reached") as over:
+            await away.client.jobs()
+        assert over.value.code is ErrorCode.ABORTED
+
+
+@pytest.mark.drives("session K32 K37 K38")
+async def test_a_worker_with_another_key_than_the_user_was_told_gets_no_session(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+        told = structs.replace(lab.session, key=Identity.load(tmp_path / "another.key").key)
+        with pytest.raises(ConnectionOver, match="another worker answered") as over:
+            async with connected(tmp_path, told, lab.identity):
+                pass
+        assert over.value.code is ErrorCode.NOT_AUTHENTICATED
+
+
+@pytest.mark.drives("session K40 N5")
+async def test_a_client_that_comes_back_too_late_hears_that_its_session_was_forgotten(
+    tmp_path: Path,
+) -> None:
+    async with (
+        asyncio.timeout(20),
+        open_lab(tmp_path, timers={Timer.SESSION: 0.1}) as lab,
+        by_a_relay(lab) as away,
+    ):
+        assert await away.client.jobs() == ()  # so the worker had something of this client
+        worker = Steps(lab.worker)
+        await away.cut()
+        await lose_links(lab)
+        await worker.until(SESSION, "N5")
+        asked = asyncio.create_task(away.client.jobs())
+        await away.relay.mend()
+        with pytest.raises(ConnectionOver, match="forgotten this session: attach again") as over:
+            await asked
+        assert over.value.code is ErrorCode.ABORTED
+        async with lab.client() as again:
+            assert await again.jobs() == ()
+
+
+@pytest.mark.drives("session K6")
+async def test_who_asks_for_more_than_can_wait_is_told_to_ask_for_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seam, "OUTBOX", 2 * 1024)  # 8 MiB are tens of thousands of requests
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+        async with lab.client() as client:
+            answers = await asyncio.gather(
+                *(client.jobs() for _ in range(100)), return_exceptions=True
+            )
+            for answer in answers:
+                assert isinstance(answer, ConnectionOver)
+                assert answer.code is ErrorCode.OVERLOADED
+                assert "ask for less at once" in str(answer)
+        async with lab.client() as again:
+            for _ in range(50):
+                assert await again.jobs() == ()
+
+
+@pytest.mark.drives("session K5", "link L53")
+async def test_who_still_listens_when_the_program_leaves_is_not_told_that_the_worker_has_left(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+        worker = Steps(lab.worker)
+        async with lab.client() as client:
+            listening = asyncio.create_task(until_over(client))
+        over = await listening
+        assert (over.code, str(over)) == (ErrorCode.ABORTED, "this client has left")
+        await worker.until(SESSION, "N4")  # it has said goodbye
+
+
+# --- what it is told ------------------------------------------------------------------------------
+
+
+@pytest.mark.drives("session K21")
+async def test_a_program_can_ask_why_its_worker_is_in_its_state(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, lab.client() as client:
+        explained = await client.explain()
+        assert explained.state == WorkerState.AVAILABLE
+        assert [step.row for step in explained.steps] == ["W2"]
