@@ -286,6 +286,12 @@ class LinkFar(Event, frozen=True, kw_only=True):
     """There is no such link any more."""
 
 
+class LinkRefused(Event, frozen=True, kw_only=True):
+    """The worker has given one link up (a client); another may come up."""
+
+    reason: str
+
+
 class WorkerRefused(Event, frozen=True, kw_only=True):
     """Dialling again is no use (a client): the worker is not there, or does not want us."""
 

@@ -30,6 +30,9 @@ class ErrorCode(StrEnum):
     RESERVATION_EXPIRED = "reservation_expired"
     WORKER_DRAINED = "worker_drained"
 
+    # The way there
+    UNREACHABLE = "unreachable"  # no link comes up; what a client says to itself
+
     # Jobs
     UNKNOWN_JOB = "unknown_job"
     JOB_CONFLICT = "job_conflict"  # the same id with other content

@@ -73,7 +73,7 @@ _BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
         **dict.fromkeys(
             (ErrorCode.UNKNOWN_JOB, ErrorCode.NOT_HOLDER, ErrorCode.RESULTS_SHARED), ExitCode.USAGE
         ),
-        ErrorCode.ABORTED: ExitCode.CONNECTION_LOST,
+        **dict.fromkeys((ErrorCode.ABORTED, ErrorCode.UNREACHABLE), ExitCode.CONNECTION_LOST),
         **dict.fromkeys(
             (
                 *(ErrorCode.NOT_SUPPORTED, ErrorCode.JOB_CONFLICT, ErrorCode.SCRIPT_REFUSED),

@@ -17,6 +17,7 @@ from fsm_worker.folders import state_folder
 from fsm_worker.identity import Identity
 from fsm_worker.seams.signaling_socket import SignalingUnreachable
 from fsm_worker.services.transfer import Moved
+from protocol.errors import ErrorCode
 from protocol.messages import JobId
 from protocol.proof import SessionString
 from protocol.signaling import SignalingRefused
@@ -182,6 +183,12 @@ def _not_there(error: Exception) -> CommandFailed:
         return CommandFailed(code, sentence_for(error))
     if isinstance(error, SignalingUnreachable):
         return CommandFailed(ExitCode.NO_WORKER, sentence_for(error))
+    if isinstance(error, ConnectionOver) and error.code is ErrorCode.UNREACHABLE:
+        return CommandFailed(
+            ExitCode.NO_WORKER,
+            f"{sentence_for(error)}: check that it runs, and that its network and yours let UDP "
+            "through (`--stun` at both ends finds the way out of most)",
+        )
     return CommandFailed(
         ExitCode.NO_WORKER,
         f"no worker answers ({sentence_for(error)}): check that it runs, and use the line that "

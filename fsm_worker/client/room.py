@@ -1,7 +1,7 @@
 """A client's words in a signaling room: its registration, its offers, and what comes back."""
 
 from fsm_worker.effects import SendRegistration
-from fsm_worker.events import RecvAnswer, WorkerRefused
+from fsm_worker.events import LinkRefused, RecvAnswer, WorkerRefused
 from fsm_worker.machines.world import World
 from fsm_worker.runtime import Emit
 from fsm_worker.seams.signaling_link import RoomWord, SignalingLink
@@ -61,6 +61,9 @@ class ClientRoom:
             case Answer(sender=sender, sdp=str(sdp)) if sender == self._session.peer:
                 link = message.link or self._newest()
                 self._emit(MachineName.LINK, link, RecvAnswer(sdp=sdp))
+            case Error(sender=self._session.peer, code=ErrorCode.ABORTED):
+                event = LinkRefused(reason=message.message)
+                self._emit(MachineName.SESSION, self._own, event)
             case Error(sender=sender) if sender in {"", self._session.peer}:
                 code = message.reason or message.code
                 refusal = WorkerRefused(

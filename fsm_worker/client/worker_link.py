@@ -13,7 +13,7 @@ from pathlib import Path
 from fsm_worker.client.dialler import Dialler
 from fsm_worker.client.room import ClientRoom
 from fsm_worker.effects import Owner
-from fsm_worker.events import Started, Timer, WorkerRefused, WorkerStopping
+from fsm_worker.events import LinkRefused, Started, Timer, WorkerRefused, WorkerStopping
 from fsm_worker.identity import Identity, Only
 from fsm_worker.journal import Journal
 from fsm_worker.machines.engine import Step, Verdict
@@ -167,9 +167,9 @@ class WorkerLink:
     # --- what the managers above are given -------------------------------------------------------
 
     def _failed(self, code: ErrorCode, reason: str) -> None:
-        if code is ErrorCode.NOT_AUTHENTICATED:
-            refusal = WorkerRefused(code=code, reason=reason)
-            self.runtime.post(MachineName.SESSION, self.id, refusal)
+        unwanted = code is ErrorCode.NOT_AUTHENTICATED
+        event = WorkerRefused(code=code, reason=reason) if unwanted else LinkRefused(reason=reason)
+        self.runtime.post(MachineName.SESSION, self.id, event)
 
     def _take_chunk(self, owner: str, frame: bytes) -> None:
         self.files.take_chunk(owner, frame)

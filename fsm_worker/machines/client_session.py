@@ -7,7 +7,8 @@ Laws:
 - A link that is lost leaves the session detached: the client dials again, with the next generation,
   and resumes. Attempts come at random moments and do not slow down; the session timer ends them.
 - Nobody is dialled while no signaling server carries our offers.
-- A worker that is not there or does not want us is not dialled again, unless it once was ours.
+- A worker that is not there or does not want us is not dialled again, unless it once was ours. One
+  link that did not come up is no such word: whoever gives up in the end is told why it did not.
 """
 
 from fsm_worker.effects import Deliver, Dial, ForgetSession, HoldOutbox, SendResume, arm
@@ -16,6 +17,7 @@ from fsm_worker.events import (
     LinkFar,
     LinkLost,
     LinkNear,
+    LinkRefused,
     LinkUp,
     OutboxFilled,
     OutOfStep,
@@ -52,6 +54,11 @@ NEWS = tuple(
 _HOLD = (take("key"), take("link"), take("generation"), take("peer"))
 
 _dial = fold("dialled", "dialled += 1", lambda facts, _event: facts.dialled + 1)
+_unreachable = fold(
+    "reason",
+    "reason := it can't be reached: reason",
+    lambda facts, _event: ": ".join(filter(None, ("the worker can't be reached", facts.reason))),
+)
 _AGAIN = (Dial, arm(Timer.REDIAL))
 
 ROWS = (
@@ -59,7 +66,9 @@ ROWS = (
     Row("K34", (S.DETACHED,), RoomEntered, (), None, (put("in_room", True), _dial), _AGAIN),
     Row("K35", (S.ATTACHED,), RoomEntered, (), None, (put("in_room", True),)),
     Row("K36", (S.DETACHED, S.ATTACHED), RoomLeft, (), None, (put("in_room", False),)),
-    Row("K1", (S.DETACHED, S.ATTACHED), LinkUp, (), S.ATTACHED, _HOLD, (HoldOutbox,)),
+    Row("K1", (S.DETACHED, S.ATTACHED), LinkUp, (), S.ATTACHED,
+        (*_HOLD, put("reason", "")), (HoldOutbox,)),
+    Row("K41", (S.DETACHED,), LinkRefused, (), None, (take("reason"),)),
     Row("K2", (S.ATTACHED,), m.Welcome, (), None,
         (put("welcomed", True),), (SendResume, Deliver)),
     Row("K3", (S.ATTACHED,), LinkLost, (~farewell, welcomed), S.DETACHED,
@@ -73,8 +82,11 @@ ROWS = (
     Row("K37", (S.DETACHED, S.ATTACHED), LinkNear, (), None, (put("near", True),)),
     Row("K38", (S.DETACHED,), LinkFar, (), None, (put("near", False),), (arm(Timer.REDIAL),)),
     Row("K39", (S.ATTACHED,), LinkFar, (), None, (put("near", False),)),
-    Row("K31", (S.DETACHED,), Timer.SESSION, (), S.CLOSED,
-        (put("code", ErrorCode.ABORTED), put("reason", "the worker can't be reached")),
+    Row("K31", (S.DETACHED,), Timer.SESSION, (in_room,), S.CLOSED,
+        (put("code", ErrorCode.UNREACHABLE), _unreachable), (ForgetSession,)),
+    Row("K42", (S.DETACHED,), Timer.SESSION, (~in_room,), S.CLOSED,
+        (put("code", ErrorCode.ABORTED),
+         put("reason", "the worker can't be reached: its signaling server lets nobody in")),
         (ForgetSession,)),
     Row("K32", (S.ATTACHED, S.DETACHED), WorkerRefused, (~welcomed,), S.CLOSED,
         (take("code"), take("reason")), (ForgetSession,)),
@@ -99,7 +111,8 @@ IGNORED = (
     Ignored((S.DETACHED, S.ATTACHED, S.CLOSED), (WorkerRefused,),
             "it was ours once and may come back"),
     Ignored((S.DETACHED,), (Timer.REDIAL,), "entering the room dials, or a link is near"),
-    Ignored((S.CLOSED,), (LinkUp, LinkLost, LinkNear, LinkFar, RoomEntered, RoomLeft,
+    Ignored((S.ATTACHED,), (LinkRefused,), "another link is up"),
+    Ignored((S.CLOSED,), (LinkUp, LinkLost, LinkNear, LinkFar, LinkRefused, RoomEntered, RoomLeft,
                           OutboxFilled, WorkerStopping),
             "it is over"),
     Ignored((S.ATTACHED, S.DETACHED, S.CLOSED), (EffectFailed,),

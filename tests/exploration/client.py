@@ -78,6 +78,8 @@ def a_session_that_ends_says_why(_before: Frozen, stage: Stage) -> Iterator[str]
         facts: Any = step.facts
         if step.after == SessionState.CLOSED and not (facts.code and facts.reason):
             yield f"{type(step.event).__name__} ends it without a reason"
+        if isinstance(step.event, e.LinkRefused) and step.after == SessionState.CLOSED:
+            yield "one link that did not come up ends it"
         refused = isinstance(step.event, e.WorkerRefused)
         if refused and step.after != SessionState.CLOSED:
             yield "the worker does not want it, and it goes on"
@@ -196,6 +198,8 @@ def moves(stage: Stage) -> Iterator[Move]:
     if session is not None:
         refusal = e.WorkerRefused(code=ErrorCode.NOT_AUTHENTICATED, reason="it is not there")
         yield sources.fact("the worker is not there", Kind.SERVER, M.SESSION, SESSION, refusal)
+        given_up = e.LinkRefused(reason="no network path")
+        yield sources.fact("the worker gives a link up", Kind.PEER, M.SESSION, SESSION, given_up)
     elif stage.state(M.SIGNALLING, THE_SERVER) is not SignallingState.DOWN:
         yield sources.fact(
             "the client ends", Kind.OPERATOR, M.SIGNALLING, THE_SERVER, e.WorkerStopping()

@@ -50,6 +50,7 @@ EVENTS: dict[type[Event], Event] = {
         e.LinkUp(link="l-1", generation=2, key="alice", peer="p-1"),
         e.LinkLost(link="l-1", farewell=False),
         e.WorkerRefused(code=ErrorCode.NOT_AUTHENTICATED, reason="this key is not known here"),
+        e.LinkRefused(reason="no network path was found in time"),
         e.OutboxFilled(),
         e.OutOfStep(),
         e.LinkNear(),

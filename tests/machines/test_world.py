@@ -978,3 +978,18 @@ def test_a_client_whom_the_server_refuses_is_told_at_once() -> None:
     )
     closed = world.get(M.SESSION, "s-1")
     assert closed is None  # over, and forgotten
+
+
+def test_a_client_goes_on_after_a_link_that_did_not_come_up_and_says_in_the_end_why_none_did() -> (
+    None
+):
+    world = client_at_work()
+    world.feed(M.SIGNALLING, THE_SERVER, e.SocketOpened())
+    world.feed(M.SIGNALLING, THE_SERVER, e.RecvRegistered(room="r"))
+    world.feed(M.SESSION, "s-1", e.LinkRefused(reason="no network path was found in time"))
+    session = world.get(M.SESSION, "s-1")
+    assert session.state is SessionState.DETACHED
+    serial = session.armed[Timer.SESSION]
+    steps = world.feed(M.SESSION, "s-1", e.TimerExpired(timer=Timer.SESSION, serial=serial))
+    assert steps[0].facts.code is ErrorCode.UNREACHABLE
+    assert steps[0].facts.reason.endswith("reached: no network path was found in time")

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from msgspec import structs
 
+from fsm_worker.cli.session import _not_there
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
 from fsm_worker.effects import SendWelcome
 from fsm_worker.events import IceFailed, Timer
@@ -69,6 +73,26 @@ def a_lost_offer(lab: Lab) -> Iterator[list[object]]:
     yield lost
 
 
+@contextlib.contextmanager
+def no_path(lab: Lab, attempts: float = inf) -> Iterator[None]:
+    """What is offered and answered names no address, as often as is said."""
+    hub, forward, offers = lab.server._hub, lab.server._hub._forward, itertools.count(1)
+    hidden = set[str]()
+
+    def hiding(me: Any, target: str, text: str) -> None:
+        words = json.loads(text)
+        if words["type"] == "offer" and next(offers) <= attempts:
+            hidden.add(words["link"])
+        if words.get("link") in hidden and "sdp" in words:
+            lines = words["sdp"].splitlines(keepends=True)
+            words["sdp"] = "".join(line for line in lines if not line.startswith("a=candidate"))
+        forward(me, target, json.dumps(words))
+
+    hub._forward = hiding
+    yield
+    hub._forward = forward
+
+
 async def until_over(client: WorkerConnection) -> ConnectionOver:
     """Hears all news, to the end of the connection."""
     with pytest.raises(ConnectionOver) as over:
@@ -126,10 +150,18 @@ async def test_a_client_whose_link_is_lost_before_the_welcome_gets_it_by_the_nex
             assert await client.jobs() == ()
 
 
+@pytest.mark.drives("session K41 K30")
+async def test_one_link_that_finds_no_path_does_not_end_a_client(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+        with no_path(lab, attempts=1):
+            async with lab.client(timers=SOON) as client:
+                assert await client.jobs() == ()
+
+
 # --- it is over -----------------------------------------------------------------------------------
 
 
-@pytest.mark.drives("session K31")
+@pytest.mark.drives("session K42")
 async def test_who_asks_a_worker_that_can_t_be_reached_any_more_hears_so_in_the_end(
     tmp_path: Path,
 ) -> None:
@@ -137,9 +169,25 @@ async def test_who_asks_a_worker_that_can_t_be_reached_any_more_hears_so_in_the_
         away.client._link.runtime.overrides[Timer.SESSION] = 0.3
         await away.cut()
         await lose_links(lab)
-        with pytest.raises(ConnectionOver, match="the worker can't be reached") as over:
+        with pytest.raises(ConnectionOver, match="its signaling server lets nobody in") as over:
             await away.client.jobs()
         assert over.value.code is ErrorCode.ABORTED
+
+
+@pytest.mark.drives("session K31 K41")
+async def test_who_finds_no_path_to_the_worker_hears_that_and_what_to_look_at(
+    tmp_path: Path,
+) -> None:
+    timers = {**SOON, Timer.SESSION: 1.0}
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
+        with (
+            no_path(lab),
+            pytest.raises(ConnectionOver, match="can't be reached: no network path") as over,
+        ):
+            async with lab.client(timers=timers):
+                pass
+        assert over.value.code is ErrorCode.UNREACHABLE
+        assert "UDP" in _not_there(over.value).sentence
 
 
 @pytest.mark.drives("session K32 K37 K38")
