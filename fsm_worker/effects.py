@@ -155,6 +155,7 @@ class ConfirmDrain(Effect, frozen=True, kw_only=True):
     """Tell the asker whether jobs start."""
 
     owner = Owner.STATE_MANAGER
+    drained: bool
 
 
 class Leave(Effect, frozen=True, kw_only=True):

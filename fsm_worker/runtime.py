@@ -222,7 +222,7 @@ class Runtime:
     def _failed(self, address: Address, name: str, error: Exception) -> None:
         log.warning("! %s %s: %s failed: %s", *address, name, error, exc_info=error)
         code = error.code if isinstance(error, ProtocolError) else ErrorCode.INTERNAL
-        reason = error.sentence if isinstance(error, ProtocolError) else f"{name}: {error}"
+        reason = error.sentence if isinstance(error, ProtocolError) else f"{name}: {_words(error)}"
         self.post(*address, EffectFailed(effect=name, reason=reason, code=code))
 
     def _start_timer(self, effect: StartTimer) -> None:
@@ -254,6 +254,11 @@ def _cause(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup) and isinstance(error.exceptions[0], Exception):
         error = error.exceptions[0]
     return error
+
+
+def _words(error: Exception) -> str:
+    """What a peer may be told: an operating system's word without its path, which is ours alone."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _log_step(step: Step) -> None:

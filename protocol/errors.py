@@ -14,7 +14,7 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     TOO_DEEP = "too_deep"
     UNKNOWN_TYPE = "unknown_type"
-    NOT_SUPPORTED = "not_supported"  # a known message that this peer does not perform yet
+    NOT_SUPPORTED = "not_supported"  # known, and not done here
 
     # Who may
     VERSION_UNKNOWN = "version_unknown"

@@ -61,11 +61,11 @@ class Replay(StrEnum):
 
 
 class MessageRow(NamedTuple):
-    """One message. `machine` None means: known, not performed yet, answered `not_supported`."""
+    """One message, and the machine that hears it."""
 
     message: type[m.Message]
     direction: Direction
-    machine: MachineName | None
+    machine: MachineName
     subject: str  # the field that names the machine's instance; "" means the one at hand
     right: Right = Right.SUBMIT
     replay: Replay = Replay.ALL

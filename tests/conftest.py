@@ -54,12 +54,12 @@ def _journals(config: pytest.Config) -> list[Path]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A whole run that has left a row undriven fails, unless the row is excused."""
-    config, reasons = session.config, excused()
+    config = session.config
     whole = not config.option.keyword and config.args == config.getini("testpaths")
-    if reasons is None or _shares(config) or not whole or session.testsfailed:
+    if _shares(config) or not whole or session.testsfailed:
         return
     times, _ = fired(_journals(config))
-    if found := list(objections(times, reasons)):
+    if found := list(objections(times, excused())):
         config.stash[_OBJECTIONS] = found
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

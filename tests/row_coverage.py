@@ -1,25 +1,36 @@
-"""Which rows real runs have driven, read from the journals that they left behind."""
+"""Which rows real runs have driven, read from the journals that they left behind.
+
+python -m tests.row_coverage    writes diagrams/DRIVEN.md
+"""
 
 import sqlite3
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from fsm_worker.journal import read_rows
-from fsm_worker.machines.registry import CLIENT_TABLES, WORKER_TABLES
+from fsm_worker.journal import FILE_NAME, read_rows
+from fsm_worker.machines.registry import MACHINES
 
-#: The name of a worker's journal in its state folder; a test that only tries a journal out gives
-#: its file another name, and is not counted.
-JOURNAL = "journal.sqlite"
-#: Rows of a worker that no real run drives, and why; where it is there, a whole run is measured
-#: by it.
+#: Rows that a run need not drive, and why.
 EXCUSED = Path(__file__).with_name("undriven_rows.toml")
+DRIVEN = Path(__file__).parents[1] / "diagrams" / "DRIVEN.md"
+
+
+class Excuses(NamedTuple):
+    """Rows that a run need not drive, as `machine row`, with the reasons."""
+
+    never: dict[str, str]  # no run does
+    sometimes: dict[str, str]  # whether a run does is a matter of time
 
 
 def journals(folder: Path) -> list[Path]:
-    """The journals of all workers that ran below a folder."""
-    return sorted(folder.rglob(JOURNAL))
+    """The journals of all workers and clients that ran below a folder.
+
+    A test that only tries a journal out gives its file another name, and is not counted.
+    """
+    return sorted(folder.rglob(FILE_NAME))
 
 
 def fired(paths: Iterable[Path]) -> tuple[Counter[tuple[str, str]], list[Path]]:
@@ -34,46 +45,80 @@ def fired(paths: Iterable[Path]) -> tuple[Counter[tuple[str, str]], list[Path]]:
     return times, unreadable
 
 
-def report(times: Counter[tuple[str, str]]) -> Iterator[str]:
-    """A line for each machine: how many of its rows were driven, and which were not.
+def _rows() -> Iterator[tuple[str, str, list[str]]]:
+    """Each table by its name in the registry, its machine, and the ids of its rows.
 
-    A client writes no journal, so its own rows are asked for only where one did.
+    Rows that both sides share are the worker's.
     """
-    rows: dict[str, list[str]] = {table.name: [] for table in WORKER_TABLES.values()}
-    for table in (*WORKER_TABLES.values(), *CLIENT_TABLES.values()):
-        more = [row.id for row in table.rows if row.id not in rows[table.name]]
-        if table in WORKER_TABLES.values() or any(times[table.name, row] for row in more):
-            rows[table.name] += more
-    for machine, known in rows.items():
-        missing = [row for row in known if not times[machine, row]]
-        line = f"{machine:<11} {len(known) - len(missing):>3}/{len(known)}"
+    known: set[tuple[str, str]] = set()
+    for name, table in MACHINES.items():
+        rows = [row.id for row in table.rows if (table.name, row.id) not in known]
+        known |= {(table.name, row) for row in rows}
+        if rows:
+            yield name, table.name, rows
+
+
+def report(times: Counter[tuple[str, str]]) -> Iterator[str]:
+    """A line for each table: how many of its rows were driven, and which were not."""
+    known = set()
+    for name, machine, rows in _rows():
+        known |= {(machine, row) for row in rows}
+        missing = [row for row in rows if not times[machine, row]]
+        line = f"{name:<17} {len(rows) - len(missing):>3}/{len(rows)}"
         yield f"{line}  (missing: {', '.join(missing)})" if missing else line
-    if unknown := sorted(set(times) - {(m, row) for m in rows for row in rows[m]}):
+    if unknown := sorted(set(times) - known):
         yield f"no table has: {', '.join(f'{machine} {row}' for machine, row in unknown)}"
 
 
 def undriven(times: Counter[tuple[str, str]]) -> set[str]:
-    """The rows of a worker that no real run has driven, as `machine row`."""
+    """The rows that no real run has driven, as `machine row`."""
     return {
-        f"{table.name} {row.id}"
-        for table in WORKER_TABLES.values()
-        for row in table.rows
-        if not times[table.name, row.id]
+        f"{machine} {row}"
+        for _, machine, rows in _rows()
+        for row in rows
+        if not times[machine, row]
     }
 
 
-def excused() -> dict[str, str] | None:
-    """The rows that need not be driven, with the reasons; None where nobody has listed them."""
-    if not EXCUSED.exists():
-        return None
-    reasons: dict[str, str] = tomllib.loads(EXCUSED.read_text())
-    return reasons
+def excused() -> Excuses:
+    """The rows that need not be driven."""
+    return Excuses(**tomllib.loads(EXCUSED.read_text()))
 
 
-def objections(times: Counter[tuple[str, str]], reasons: dict[str, str]) -> Iterator[str]:
+def objections(times: Counter[tuple[str, str]], excuses: Excuses) -> Iterator[str]:
     """What a whole run has against a list of excuses."""
-    missing = undriven(times)
-    for row in sorted(missing - set(reasons)):
+    missing, known = undriven(times), undriven(Counter())
+    for row in sorted(missing - set(excuses.never) - set(excuses.sometimes)):
         yield f"no real run drives {row}: write one, or say in {EXCUSED.name} why there is none"
-    for row in sorted(set(reasons) - missing):
+    for row in sorted((set(excuses.never) - missing) | (set(excuses.sometimes) - known)):
         yield f"{row} is driven now, or is no row any more: take it out of {EXCUSED.name}"
+
+
+def page(excuses: Excuses) -> str:
+    """The page that shows which rows every whole run drives."""
+    lines = [
+        "_Generated by `python -m tests.row_coverage`; do not edit._", "",
+        "# Rows that running workers and clients drive", "",
+        "In every run of all tests, workers really run: clients reach them over WebRTC, a server "
+        "brings them together, trainers are processes, disks fill and links break. Workers and "
+        "clients journal the rows that fire. A whole run fails and names the row if one of those "
+        "below did not fire in it, unless a reason stands behind it. A row in brackets is one that "
+        "no run drives; one with a question mark fires in some runs only.", "",
+        "| machine | driven | rows |", "| --- | --- | --- |",
+    ]  # fmt: skip
+    for table, machine, rows in _rows():
+        names = [(row, f"{machine} {row}") for row in rows]
+        sure = sum(name not in excuses.never | excuses.sometimes for _, name in names)
+        shown = " ".join(
+            f"({row})" if name in excuses.never else f"{row}?" if name in excuses.sometimes else row
+            for row, name in names
+        )
+        lines.append(f"| [{table}]({table}.md) | {sure} of {len(names)} | {shown} |")
+    for title, some in (("No run drives", excuses.never), ("Some runs drive", excuses.sometimes)):
+        if some:
+            lines += ["", f"## {title}", "", *(f"- {row}: {why}" for row, why in some.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    DRIVEN.write_text(page(excused()))

@@ -186,7 +186,7 @@ def test_the_message_page_and_the_machines_say_the_same_seen_from_either(side: s
     column = heard[0].index(f"legal at the {side}")
     tables = registry.WORKER_TABLES if side == "worker" else registry.CLIENT_TABLES
     for row, line in zip(MESSAGES, heard[1:], strict=True):
-        table = tables.get(row.machine) if row.machine is not None else None
+        table = tables.get(row.machine)
         shown = line[column]
         if table is None or shown == "-":
             continue

@@ -14,14 +14,16 @@ from fsm_worker.client.requests import Requests, ReservationRefused
 from fsm_worker.client.worker_link import ConnectionOver, WorkerLink
 from fsm_worker.events import SendRequested, Timer
 from fsm_worker.identity import Identity
+from fsm_worker.journal import Journal
 from fsm_worker.machines.engine import Step
 from fsm_worker.services.archive import PackedArchive
 from fsm_worker.services.transfer import Moved
 from protocol import messages as m
+from protocol.codec import Frame, decode, encode
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import ReceivingState
 from protocol.proof import SessionString
-from protocol.table import MachineName, tag_of
+from protocol.table import Direction, MachineName, tag_of
 
 __all__ = ["ConnectionOver", "ReservationRefused", "WorkerConnection"]
 
@@ -40,6 +42,7 @@ class WorkerConnection:
         ice_servers: STUN and TURN URLs.
         watch: is told how far files have come.
         timers: seconds by timer, instead of the defaults.
+        journal: keeps what this side did, row by row, if it is given (and entered).
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class WorkerConnection:
         ice_servers: Sequence[str] = (),
         watch: Callable[[Moved], None] = lambda _moved: None,
         timers: Mapping[Timer, float] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._news: asyncio.Queue[m.Message | None] = asyncio.Queue()
         self._requests = Requests()
@@ -65,6 +69,7 @@ class WorkerConnection:
             on_step=self._watch,
             on_over=self._end,
             on_moved=watch,
+            journal=journal,
         )
         self._logs = FollowedLogs(self._link.send)
 
@@ -80,6 +85,7 @@ class WorkerConnection:
         ice_servers: Sequence[str] = (),
         watch: Callable[[Moved], None] = lambda _moved: None,
         timers: Mapping[Timer, float] | None = None,
+        journal: Journal | None = None,
     ) -> "AsyncIterator[WorkerConnection]":
         """Connects, and says goodbye at the end.
 
@@ -89,13 +95,21 @@ class WorkerConnection:
             ice_servers: STUN and TURN URLs.
             watch: is told how far files have come.
             timers: seconds by timer, instead of the defaults.
+            journal: keeps what this side did, row by row, if it is given (and entered).
 
         Raises:
             SignalingUnreachable: no signaling server answers.
             SignalingRefused: it does not let us into the room.
             ConnectionOver: the worker is not there, or does not want us.
         """
-        self = cls(session, identity, ice_servers=ice_servers, watch=watch, timers=timers)
+        self = cls(
+            session,
+            identity,
+            ice_servers=ice_servers,
+            watch=watch,
+            timers=timers,
+            journal=journal,
+        )
         async with self._link.running():
             await asyncio.shield(self._welcome)
             yield self
@@ -327,6 +341,7 @@ class WorkerConnection:
     ) -> m.Message:
         if self._over is not None:
             raise self._over
+        decode(encode(Frame(msg=message)), Direction.TO_WORKER)  # the worker would refuse it
         future = self._requests.ask(message, replies, event)
         self._link.send(message)
         try:

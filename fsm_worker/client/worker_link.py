@@ -15,6 +15,7 @@ from fsm_worker.client.room import ClientRoom
 from fsm_worker.effects import Owner
 from fsm_worker.events import Started, Timer, WorkerRefused, WorkerStopping
 from fsm_worker.identity import Identity, Only
+from fsm_worker.journal import Journal
 from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.machines.world import THE_SERVER
 from fsm_worker.machines.worlds import client_world
@@ -62,6 +63,7 @@ class WorkerLink:
         on_step: is told every row that fired.
         on_over: hears that the session is over, and why.
         on_moved: is told how far files have come.
+        journal: keeps every step, where one is given.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class WorkerLink:
         on_step: Callable[[Step], None],
         on_over: Callable[[ConnectionOver], None],
         on_moved: Callable[[Moved], None],
+        journal: Journal | None,
     ) -> None:
         self.id = f"s-{secrets.token_hex(16)}"
         self._where = session
@@ -84,7 +87,7 @@ class WorkerLink:
         self.world = client_world()
         self.runtime = Runtime(
             self.world,
-            None,
+            journal,
             overrides={Timer.SESSION: GIVE_UP, **timers},
             watch=self._watch,
         )

@@ -29,7 +29,9 @@ def readme_page() -> str:
         + "\n".join(map(_dialect, DIALECTS[1:]))
         + "\n- [flows](flows.md): sequence charts of real runs\n"
         "- [survivors](SURVIVORS.md): small changes of these tables that no law and no exploration"
-        " notices, and why; `make mutate` writes it",
+        " notices, and why; `make mutate` writes it\n"
+        "- [driven](DRIVEN.md): the rows that workers fire which really run, in every run of all"
+        " tests",
         "Every message that travels as JSON has a JSON Schema too: "
         + ", ".join(
             f"[{dialect.name}]({FOLDER}/{dialect.name}.json)"

@@ -69,15 +69,13 @@ def messages_page() -> str:
 
 
 def _hearer(row: MessageRow) -> str:
-    if row.machine is None:
-        return "none: answered `not_supported`"
     return f"{row.machine} of `{row.subject}`" if row.subject else row.machine.value
 
 
 def _legal(row: MessageRow, hearer: Direction) -> str:
     tables = WORKER_TABLES if hearer is Direction.TO_WORKER else CLIENT_TABLES
     states = legal_states(row, hearer)
-    if states is None or row.machine is None:
+    if states is None:
         return "-"
     table = tables[row.machine]
     return some_states(table, (table.states(state) for state in states))

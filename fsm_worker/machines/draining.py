@@ -31,18 +31,20 @@ drained = Guard("drained", lambda facts, _event: facts.drained)
 _drain = (put("drained", True), take("reason"))
 _undrain = (put("drained", False), put("overdue", False), put("reason", ""))
 _WAIT = (take("grace_s", "deadline_s"), put("overdue", False))
-_SAY = (ConfirmDrain, PublishStatus)
+_NO_JOBS, _JOBS = do(ConfirmDrain, drained=True), do(ConfirmDrain, drained=False)
+_BREAK, _BACK = (_NO_JOBS, PublishStatus), (_JOBS, PublishStatus)
 
 ROWS = (
-    Row("W54", (S.AVAILABLE,), Drain, (), S.MAINTENANCE, _drain, _SAY),
+    Row("W54", (S.AVAILABLE,), Drain, (), S.MAINTENANCE, _drain, _BREAK),
     Row("W55", (S.RESERVED,), Drain, (), S.MAINTENANCE, _drain,
-        (do(EndReservation, code=E.WORKER_DRAINED, sentence="the worker takes a break"), *_SAY)),
-    Row("W56", (S.BUSY,), Drain, (), S.DRAINING, (*_drain, *_WAIT), (*_SAY, arm(Timer.DRAIN))),
+        (do(EndReservation, code=E.WORKER_DRAINED, sentence="the worker takes a break"),
+         *_BREAK)),
+    Row("W56", (S.BUSY,), Drain, (), S.DRAINING, (*_drain, *_WAIT), (*_BREAK, arm(Timer.DRAIN))),
     Row("W57", (S.DRAINING,), Drain, (), S.DRAINING, (*_drain, *_WAIT),
-        (*_SAY, arm(Timer.DRAIN))),
+        (*_BREAK, arm(Timer.DRAIN))),
     # degraded, it stays so: that its slot is clean is proved before anything else
     Row("W58", (S.STARTING, S.CLEANING, S.MAINTENANCE, S.DEGRADED), Drain, (), None,
-        (put("drained", True),), _SAY),
+        (put("drained", True),), _BREAK),
     Row("W59", (S.DRAINING,), Timer.DRAIN, (), None, (put("overdue", True),)),
     Row("W60", (S.CLEANING,), CleanSucceeded, (~leaving, drained), S.MAINTENANCE,
         (put("slot", ""),), (PublishStatus,)),
@@ -50,16 +52,16 @@ ROWS = (
     Row("W62", (S.DEGRADED,), ProbeSucceeded, (drained,), S.MAINTENANCE, (), (PublishStatus,)),
     # taken back
     Row("W63", (S.MAINTENANCE,), Undrain, (), S.STARTING, _undrain,
-        (*_SAY, ProbeHost, arm(Timer.PROBE))),
-    Row("W64", (S.DRAINING,), Undrain, (~leaving,), S.BUSY, _undrain, _SAY),
+        (*_BACK, ProbeHost, arm(Timer.PROBE))),
+    Row("W64", (S.DRAINING,), Undrain, (~leaving,), S.BUSY, _undrain, _BACK),
     Row("W65", (S.STARTING, S.CLEANING, S.DEGRADED), Undrain, (~leaving,), None,
-        (put("drained", False),), _SAY),
-    Row("W66", (S.AVAILABLE, S.RESERVED, S.BUSY), Undrain, (), None, (), (ConfirmDrain,)),
+        (put("drained", False),), _BACK),
+    Row("W66", (S.AVAILABLE, S.RESERVED, S.BUSY), Undrain, (), None, (), (_JOBS,)),
     # it leaves
     Row("W67", (S.DRAINING, S.CLEANING), Undrain, (leaving,), None, (),
         (do(ReplyError, code=E.WORKER_LEAVING,
             sentence="the worker leaves when its job has ended: start another"),)),
     Row("W68", (S.STOPPING,), Undrain, (), None, (),
         (do(ReplyError, code=E.WORKER_LEAVING, sentence="the worker leaves: start another"),)),
-    Row("W69", (S.STOPPING,), Drain, (), None, (), (ConfirmDrain,)),
+    Row("W69", (S.STOPPING,), Drain, (), None, (), (_NO_JOBS,)),
 )  # fmt: skip

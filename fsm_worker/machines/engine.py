@@ -15,6 +15,7 @@ facts and effects.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -304,18 +305,27 @@ def lint(table: Table[Any, Any]) -> None:
     ):
         reached |= more
     lost = sorted(state.value for state in members - reached)
-    _need(not lost, table, f"no rows lead to {lost}{_gaps(ids)}")
+    _need(not lost, table, f"no rows lead to {lost}: {_leading(table, reached)}{_gaps(ids)}")
     leaving = {
         source
         for row in table.rows
         for source in row.sources
         if row.to is not None and row.to is not source
     }
+    ends = members - leaving
     _need(
-        table.final == members - leaving,
+        table.final == ends,
         table,
-        f"declared final {sorted(table.final)}, but no row leaves {sorted(members - leaving)}",
+        f"declared final {sorted(table.final)}, but no row leaves {sorted(ends)}: "
+        f"{_leading(table, table.final ^ ends)}{_gaps(ids)}",
     )
+
+
+def _leading(table: Table[Any, Any], sources: AbstractSet[Any]) -> str:
+    """Where rows lead from these states: one of them is the wrong one, if none is missing."""
+    rows = (row for row in table.rows if sources & set(row.sources))
+    ways = [f"{row.id} leads to {row.to.value}" for row in rows if row.to is not None]
+    return ", ".join(ways) or "no row leads on"
 
 
 def _gaps(ids: Sequence[str]) -> str:

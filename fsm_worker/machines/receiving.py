@@ -58,6 +58,11 @@ _announced = (
 )
 _tried = fold("tries", "tries += 1", lambda facts, _event: facts.tries + 1)
 _aborted = put("code", ErrorCode.ABORTED)
+_given_up = fold(
+    "reason",
+    "reason := the sender gave up: message",
+    lambda _facts, event: ": ".join(filter(None, ("the sender gave up", event.message.message))),
+)
 _ASK = (AskMissing, arm(Timer.IDLE))
 _ARRIVING = (S.RECEIVING, S.SUSPENDED)
 _OPEN = (*_ARRIVING, S.VERIFYING)
@@ -81,7 +86,7 @@ ROWS = (
     Row("T10", _OPEN, EffectFailed, (), S.REFUSED,
         (take("code"), take("reason")), (RefuseIncoming,)),
     Row("T11", _OPEN, FileAbort, (), S.REFUSED,
-        (put("reason", "the sender gave up"),), (DropIncoming,)),
+        (_given_up,), (DropIncoming,)),
     Row("T12", _OPEN, SessionEnded, (), S.REFUSED,
         (_aborted, put("reason", "the sender has left")), (KeepIncoming,)),
     Row("T13", _OPEN, Unwanted, (), S.REFUSED,

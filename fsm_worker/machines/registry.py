@@ -73,11 +73,10 @@ def legal_states(row: MessageRow, hearer: Direction) -> tuple[str, ...] | None:
         hearer: `TO_WORKER` or `TO_CLIENT`.
 
     Returns:
-        The states in their declared order; None where that side never hears the message, or does
-        not perform it.
+        The states in their declared order; None where that side never hears the message.
     """
     tables = next(tables for direction, _, tables in _HEARERS if direction is hearer)
-    if hearer not in row.direction or row.machine is None or row.machine not in tables:
+    if hearer not in row.direction or row.machine not in tables:
         return None
     table = tables[row.machine]
     return tuple(state.value for state in table.states if (state, row.message) in table.by_pair)
@@ -91,7 +90,7 @@ def disagreements() -> tuple[str, ...]:
 def _unheard() -> Iterator[str]:
     for row in MESSAGES:
         for direction, side, tables in _HEARERS:
-            if direction not in row.direction or row.machine is None:
+            if direction not in row.direction:
                 continue
             if row.machine not in tables:
                 yield f"{row.tag} goes to the machine {row.machine}, which no {side} has"

@@ -46,11 +46,9 @@ def route(
         rights: what that key may do.
 
     Raises:
-        ProtocolError: `not_supported`, `not_authorised`, `unknown_job` or `unknown_transfer`.
+        ProtocolError: `not_authorised`, `unknown_job` or `unknown_transfer`.
     """
     row = ROW_OF[type(message)]
-    if row.machine is None:
-        raise ProtocolError(ErrorCode.NOT_SUPPORTED, f"{row.tag} is not performed by this version")
     here = MachineName.JOB in world.tables  # a client asks nobody for rights
     if row.right is Right.OPERATE and Right.OPERATE not in rights:
         raise ProtocolError(

@@ -22,6 +22,7 @@ from fsm_worker.effects import (
 from fsm_worker.events import (
     ChannelClosed,
     ControlOpened,
+    EffectFailed,
     Event,
     Flushed,
     FrameArrived,
@@ -201,9 +202,7 @@ class PeerLinks:
             return
         if channels.waiting >= MOST_WAITING:
             channels.flooded = True
-            if self.sessions is not None and self._is_up(link):
-                answer = m.Error(code=TOO_FAST.code, message=TOO_FAST.sentence)
-                self.sessions.send(self._session_of(link), answer)
+            self._answer(link, TOO_FAST)
             self._post(link, FrameRefused(code=TOO_FAST.code, strikes=MOST_WAITING))
             return
         channels.waiting += 1
@@ -299,9 +298,18 @@ class PeerLinks:
         return frame
 
     def _strike(self, link: str, error: ProtocolError) -> None:
-        if self._count(link, error) and self.sessions is not None and self._is_up(link):
+        if self._count(link, error):
+            self._answer(link, error)
+
+    def _answer(self, link: str, error: ProtocolError) -> None:
+        """Tells a peer what was wrong; aiortc, which calls this, would end over what is raised."""
+        if self.sessions is None or not self._is_up(link):
+            return
+        try:
             answer = m.Error(code=error.code, message=error.sentence)
             self.sessions.send(self._session_of(link), answer)
+        except ValueError as failure:  # longer than the peer takes
+            self._post(link, EffectFailed(effect="answer", reason=str(failure)))
 
     def _count(self, link: str, error: ProtocolError) -> bool:
         channels = self._links.get(link)

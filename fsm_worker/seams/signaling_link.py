@@ -35,8 +35,10 @@ from protocol.signaling import (
     PeerMessage,
     Ping,
     Pong,
+    Register,
     RegisteredAuth,
     SignalingCode,
+    SignalingRefused,
 )
 from protocol.table import MachineName
 
@@ -47,6 +49,8 @@ log = logging.getLogger(__name__)
 
 #: Frames that wait for the socket; a server that takes nothing is dropped by the ping anyway.
 _WAITING = 256
+#: Characters of a refusal: what went wrong may quote an offer of any length.
+_SENTENCE = 1024
 #: Refusals of who we are, and not of what is there.
 _UNKNOWN_US = CREDENTIALS_REFUSED - {SignalingCode.ROOM_NOT_FOUND}
 
@@ -78,7 +82,7 @@ class SignalingLink:
 
     def refuse(self, peer: str, code: ErrorCode, text: str) -> None:
         """Tells a peer that has no link why it gets none."""
-        self.send(Error(target=peer, reason=code, code=code, message=text))
+        self.send(Error(target=peer, reason=code, code=code, message=text[:_SENTENCE]))
 
     async def open_socket(self, effect: OpenSocket) -> None:
         """Connects, and reads until the connection ends."""
@@ -123,7 +127,12 @@ class SignalingLink:
     @staticmethod
     async def _write(socket: SignalingSocket, outgoing: "asyncio.Queue[FromPeer]") -> None:
         while (message := await outgoing.get()) is not _GOODBYE:
-            await socket.send(message)
+            try:
+                await socket.send(message)
+            except SignalingRefused as refusal:
+                if isinstance(message, Register):
+                    raise  # nobody finds us, and the operator is to know why
+                log.warning("! a message that can't travel was dropped: %s", refusal)
         await socket.close()
 
     def _read(self, message: FromServer) -> None:

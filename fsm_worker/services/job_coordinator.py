@@ -232,7 +232,8 @@ class JobCoordinator:
         try:
             self._send(session, await asyncio.to_thread(explanation, self._journal, job))
         except (OSError, sqlite3.Error, NothingKnown) as error:
-            sentence = f"the worker's journal can't be read: {error}"
+            why = getattr(error, "strerror", None) or error  # its path is nobody's business
+            sentence = f"the worker's journal can't be read: {why}"
             refusal = m.Error(code=ErrorCode.INTERNAL, message=sentence, about=about, job=job)
             self._send(session, refusal)
 

@@ -310,8 +310,9 @@ class JobExecutor:
             )
         except JobClosed:
             return
-        except OSError as error:
-            self._emit(MachineName.JOB, effect.subject, CollectFailed(reason=str(error)))
+        except OSError as error:  # without its path, which is nobody's business
+            reason = error.strerror or str(error)
+            self._emit(MachineName.JOB, effect.subject, CollectFailed(reason=reason))
             return
         collected = Collected(results=results, problems=problems)
         self._emit(MachineName.JOB, effect.subject, collected)

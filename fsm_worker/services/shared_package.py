@@ -8,8 +8,9 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from fsm_worker.services.archive import (
@@ -83,8 +84,7 @@ def read_commands(storage: SharedStorage, path: str, kind: str) -> str:
     with storage.package(path) as package:
         if not stat.S_ISDIR(os.fstat(package).st_mode):
             return peek(os.dup(package), name, MAX_SCRIPT_BYTES).decode(errors="replace")
-        inner = [entry.name for entry in _entries(package) if entry.is_dir(follow_symlinks=False)]
-        for folder in ("", *inner) if len(inner) == 1 else ("",):
+        for folder in ("", *_only_folder(package)):
             text = _read(package, folder, name)
             if text is not None:
                 return text.decode(errors="replace")
@@ -138,15 +138,11 @@ def _copy(package: int, dest: Path, limits: UnpackLimits, stopped: Callable[[], 
 
 
 def _copy_folder(source: int, above: tuple[str, ...], dest: Path, copying: _Copying) -> None:
-    for entry in _entries(source):
+    for entry in _entries(source, copying):
         name = "/".join((*above, entry.name))
         parts = parts_of(name, max_depth=copying.limits.max_depth)
         is_folder = entry.is_dir(follow_symlinks=False)
         copying.names.add(parts, folder=is_folder)
-        copying.entries += 1
-        if copying.entries > copying.limits.max_entries:
-            most = copying.limits.max_entries
-            raise ArchiveRefused("", f"has more than {most} entries: put fewer files there")
         copying.take(name, 0)
         if is_folder:
             inner = open_below(source, entry.name, FOLDER)
@@ -173,6 +169,20 @@ def _copy_file(source: int, name: str, whole: str, dest: Path, copying: _Copying
             copy.write(block)
 
 
-def _entries(folder: int) -> list[os.DirEntry[str]]:
+def _entries(folder: int, copying: _Copying) -> list[os.DirEntry[str]]:
+    """In the order of their names; no more of them are read than a package may have."""
+    most = copying.limits.max_entries
     with os.scandir(folder) as found:
-        return sorted(found, key=lambda entry: entry.name)
+        entries = list(islice(found, most - copying.entries + 1))
+    copying.entries += len(entries)
+    if copying.entries > most:
+        raise ArchiveRefused("", f"has more than {most} entries: put fewer files there")
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _only_folder(package: int) -> Sequence[str]:
+    """The name of the one folder that is there; nothing, where there is none or another."""
+    with os.scandir(package) as found:
+        folders = (entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+        some = list(islice(folders, 2))
+    return some if len(some) == 1 else ()

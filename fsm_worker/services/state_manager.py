@@ -175,8 +175,7 @@ class StateManager:
         """Answers `drain` and `undrain`."""
         if isinstance(effect.event, Received):
             state = WorkerState(effect.after)
-            drained = effect.facts.drained or effect.facts.leaving
-            self._tell(effect.event.session, m.DrainState(drained=drained, state=state))
+            self._tell(effect.event.session, m.DrainState(drained=effect.drained, state=state))
 
     def report_signalling(self, effect: ReportSignalling) -> None:
         """Tells the operator that the server refuses this worker."""

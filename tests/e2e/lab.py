@@ -11,6 +11,7 @@ from typing import Any
 from fsm_worker.client.connection import WorkerConnection
 from fsm_worker.events import Timer
 from fsm_worker.identity import Identity
+from fsm_worker.journal import FILE_NAME, Journal
 from fsm_worker.machines.world import THE_WORKER
 from fsm_worker.services.archive import PackedArchive, pack
 from fsm_worker.services.recipe import Runner
@@ -40,16 +41,20 @@ class Lab:
         self.session = session
         self.server = server
         self.identity = Identity.load(folder / "client.key")
+        self._clients = itertools.count()
 
     @contextlib.asynccontextmanager
     async def client(
         self, identity: Identity | None = None, **options: object
     ) -> AsyncIterator[WorkerConnection]:
         """A client; the same key every time unless another is given."""
-        async with WorkerConnection.open(
-            self.session, identity or self.identity, **options
-        ) as connection:
-            yield connection
+        own = self.folder / f"client-{next(self._clients)}"
+        own.mkdir()
+        with Journal(own / FILE_NAME) as journal:
+            async with WorkerConnection.open(
+                self.session, identity or self.identity, journal=journal, **options
+            ) as connection:
+                yield connection
 
     def package(self, script: str, **files: bytes | str) -> PackedArchive:
         """Packs a script and files as a client does."""

@@ -23,7 +23,7 @@ from fsm_worker.seams.signaling_socket import create_room, sign_in
 from fsm_worker.signaling.link import CloseCode, Link
 from fsm_worker.signaling.server import SignalingServer
 from fsm_worker.worker_class import RTCWorkerClient
-from protocol.errors import ErrorCode
+from protocol.errors import ErrorCode, ProtocolError
 from protocol.proof import SessionString
 from protocol.table import MachineName
 from tests.e2e.lab import Lab, open_lab
@@ -352,3 +352,11 @@ async def test_a_server_that_is_away_while_a_client_dials_costs_only_time(
             await relay.mend()
             assert await coming == "lab"
             await relay.cut()
+
+
+async def test_what_a_worker_could_not_read_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    async with open_lab(tmp_path) as lab, lab.client() as client, asyncio.timeout(5):
+        with pytest.raises(ProtocolError, match="job") as refused:
+            await client.attach("short")
+        assert refused.value.code is ErrorCode.MALFORMED
+        assert await client.jobs() is not None, "the link is as it was"

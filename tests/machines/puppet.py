@@ -401,8 +401,8 @@ class Puppet:
             case f.EndReservation(code=code, sentence=sentence):
                 over = m.ReservationOver(code=code, reason=sentence)
                 return self._to_owner(facts.holder, over)
-            case f.ConfirmDrain():
-                return [(asker, m.DrainState(drained=facts.drained, state=self.status))]
+            case f.ConfirmDrain(drained=drained):
+                return [(asker, m.DrainState(drained=drained, state=self.status))]
             case f.SendWorkerStatus():
                 return [(asker, m.WorkerStatus(name="w", state=self.status))]
             case f.SendJobs():

@@ -85,7 +85,15 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "a state that nothing leads to": (
         lambda: table(ON, OFF, final=(S.BROKEN,)),
-        r"no rows lead to \['broken'\]",
+        r"no rows lead to \['broken'\]: A1 leads to on, A2 leads to off",
+    ),
+    "a row that leads elsewhere": (
+        lambda: table(ON, OFF, BREAK._replace(to=S.OFF)),
+        r"no rows lead to \['broken'\]: .*A3 leads to off",
+    ),
+    "a row that leads back": (
+        lambda: table(ON._replace(to=S.OFF), OFF, BREAK),
+        "no rows lead to .*A1 leads to off",
     ),
     "a final state that can be left": (
         lambda: table(ON, OFF, BREAK, final=(S.BROKEN, S.OFF)),

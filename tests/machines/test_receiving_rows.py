@@ -40,6 +40,8 @@ CASES = (
          reason="no such folder", code=ErrorCode.INTERNAL),
     case("T11", OPEN, received(FileAbort(transfer=3)), "refused", "DropIncoming",
          reason=Says("gave up")),
+    case("T11", OPEN, received(FileAbort(transfer=3, message="the package is gone")), "refused",
+         "DropIncoming", reason=Says("gave up: the package is gone")),
     case("T13", OPEN, e.Unwanted(), "refused", "RefuseIncoming",
          reason=Says("nobody needs it"), code=ErrorCode.ABORTED),
     # A sender that left may come back: what has arrived waits for it.

@@ -23,7 +23,9 @@ BREAK = {"drained": True}
 KEPT = {"holder": "alice"}
 DRAIN = received(m.Drain(reason="driver", deadline_s=600.0))
 UNDRAIN = received(m.Undrain())
-SAID = "ConfirmDrain PublishStatus"
+NO_JOBS, JOBS = "ConfirmDrain(True)", "ConfirmDrain(False)"
+SAID = f"{NO_JOBS} PublishStatus"
+BACK = f"{JOBS} PublishStatus"
 TAKEN = "starting busy cleaning draining maintenance degraded"
 HERE = f"available reserved {TAKEN} stopping"
 
@@ -156,17 +158,17 @@ CASES = (
     case("W61", "starting", PROBED, "maintenance", "PublishStatus", BREAK),
     case("W62", "degraded", PROBED, "maintenance", "PublishStatus", BREAK),
     # It is taken back, and the machine is looked at before anything starts.
-    case("W63", "maintenance", UNDRAIN, "starting", f"{SAID} ProbeHost Timer(probe)",
+    case("W63", "maintenance", UNDRAIN, "starting", f"{BACK} ProbeHost Timer(probe)",
          {**BREAK, "reason": "driver"}, drained=False, reason=""),
-    case("W64", "draining", UNDRAIN, "busy", SAID, {**BREAK, "overdue": True},
+    case("W64", "draining", UNDRAIN, "busy", BACK, {**BREAK, "overdue": True},
          drained=False, overdue=False),
-    case("W65", "starting cleaning degraded", UNDRAIN, STAYS, SAID, BREAK, drained=False),
-    case("W66", "available reserved busy", UNDRAIN, STAYS, "ConfirmDrain"),
+    case("W65", "starting cleaning degraded", UNDRAIN, STAYS, BACK, BREAK, drained=False),
+    case("W66", "available reserved busy", UNDRAIN, STAYS, JOBS),
     # A worker that leaves is not called back.
     case("W67", "draining cleaning", UNDRAIN, STAYS, "ReplyError(worker_leaving: start another)",
          {**BREAK, "leaving": True}),
     case("W68", "stopping", UNDRAIN, STAYS, "ReplyError(worker_leaving: start another)"),
-    case("W69", "stopping", DRAIN, STAYS, "ConfirmDrain"),
+    case("W69", "stopping", DRAIN, STAYS, NO_JOBS),
 )  # fmt: skip
 
 

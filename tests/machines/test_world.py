@@ -218,6 +218,26 @@ def test_a_wall_clock_limit_stops_and_keeps(p: Puppet, alice: str) -> None:
     assert (outcome(p, A), p.state(M.RESULTS, A)) == (Outcome.TIMED_OUT, R.HELD)
 
 
+def test_a_job_that_outstays_a_break_and_heeds_nothing_is_killed() -> None:
+    p = Puppet("alice", "olga", operators={"olga"})
+    p.start()
+    alice, olga = p.connect("alice", "s-a"), p.connect("olga", "s-o")
+    p.run(alice, A)
+    p.say(olga, m.Drain(deadline_s=60.0))
+    p.expire(Timer.DRAIN, THE_WORKER)
+    for _ in range(3):
+        p.expire(Timer.STEP, A)
+    assert asked(p, A) == ["RequestStop", "InterruptTree", "TerminateTree", "KillTree"]
+
+
+def test_a_job_in_the_shared_storage_needs_no_upload(p: Puppet, alice: str) -> None:
+    p.say(alice, submission(A, shared=True))
+    p.answer(f.ValidatePackage, e.ValidationPassed(stages=1))
+    p.answer(f.PrepareRun, e.Prepared(gpu_free=True))
+    p.exit(A)
+    assert states(p, A) == ["queued", "preparing", "running", "collecting"]
+
+
 def test_without_a_limit_no_clock_runs(p: Puppet, alice: str) -> None:
     p.run(alice, A)
     assert not [key for key in p.timers if key[:2] == (M.JOB, A)]
@@ -287,7 +307,11 @@ def test_one_key_may_have_so_many_jobs_alive_and_no_more(p: Puppet, alice: str) 
     for number in range(MOST_ALIVE):
         p.say(alice, submission(f"waits-{number:04}"))
     p.say(alice, submission("one-too-many"))
-    assert p.facts(M.JOB, "one-too-many").problems[0].code is ErrorCode.OVERLOADED
+    told = p.heard("s-a")[-1]
+    assert isinstance(told, m.JobSnapshot)
+    assert (told.job, told.state) == ("one-too-many", J.REJECTED)
+    assert told.problems[0].code is ErrorCode.OVERLOADED
+    assert p.state(M.JOB, "one-too-many") is J.REJECTED
     bob = p.connect("bob", "s-b")
     p.say(bob, submission("of-bob-0001"))
     assert p.state(M.JOB, "of-bob-0001") is J.STAGING
@@ -302,6 +326,7 @@ def test_a_client_that_is_killed_over_and_over_leaves_so_many_sessions_and_no_mo
     sessions = p.world.live(M.SESSION)
     assert len(sessions) == KEEP_SESSIONS
     assert p.state(M.SESSION, "s-000") is None
+    assert "s-000" in {effect.subject for effect in p.done if isinstance(effect, f.ForgetSession)}
     assert p.state(M.SESSION, f"s-{KEEP_SESSIONS + 4:03}") is SessionState.DETACHED
 
 

@@ -140,6 +140,9 @@ def an_operator_is_heard(before: Frozen, stage: Stage) -> Iterator[str]:
             yield f"a break is wanted: {wanted}, and it is {facts.drained}"
         if (wanted or not ends) and not asked(step, f.ConfirmDrain):
             yield "the operator hears nothing"
+        told = [effect for effect in step.effects if isinstance(effect, f.ConfirmDrain)]
+        if any(effect.drained is not wanted for effect in told):
+            yield f"a break is wanted: {wanted}, and the operator hears otherwise"
         changed = was.drained is not facts.drained or step.before != step.after
         if changed and not asked(step, f.PublishStatus):
             yield "nobody else hears of the break"
