@@ -11,7 +11,6 @@ import pytest
 
 from fsm_worker.events import Timer
 from fsm_worker.machines.coupled_talks import KEEP_TALKS
-from fsm_worker.machines.engine import Step
 from fsm_worker.machines.reservation import RENEWALS
 from fsm_worker.machines.world import THE_WORKER
 from fsm_worker.services.job_run import Run
@@ -23,6 +22,7 @@ from tests.e2e.test_guests import SECRET, jobs, open_door, script
 from tests.e2e.test_links import Talk
 from tests.e2e.test_reserving import a_peer, answer, request, say
 from tests.e2e.test_transfers import COPY
+from tests.rows.steps import Steps
 
 M, W = MachineName, WorkerState
 PACKAGE = script("copy data.bin copy.bin\n", data__bin=b"data")
@@ -81,20 +81,6 @@ async def heard(client: SleapClient, word: str, **fields: Any) -> dict[str, Any]
 
     await client.until(lambda _client: bool(found()))
     return found()[0]
-
-
-def fired(lab: Lab, row: str) -> asyncio.Event:
-    """Set when a row has fired: for what nobody is told."""
-    event, watch = asyncio.Event(), lab.worker.runtime._watch
-
-    def watching(step: Step) -> None:
-        if watch is not None:
-            watch(step)
-        if step.row == row:
-            event.set()
-
-    lab.worker.runtime._watch = watching
-    return event
 
 
 @pytest.fixture
@@ -271,9 +257,9 @@ async def test_a_question_that_the_worker_does_not_answer_is_forgotten(
 ) -> None:
     async with an_asker(tmp_path, timers={Timer.TALK: 0.2}) as asker:
         thinking.clear()
-        forgotten = fired(asker.lab, "P26")
+        steps = Steps(asker.lab.worker)
         await asker.says_that_it_asks("j-1")
-        await forgotten.wait()
+        await steps.until(M.TALK, "P26")
         assert (await asker.cancels("j-1"))["status"] == "unknown_job"
         thinking.set()
 
