@@ -33,6 +33,7 @@ class Owner(StrEnum):
     JOB_EXECUTOR = "job_executor"
     PROGRESS_REPORTER = "progress_reporter"
     GUESTS = "guests"
+    PEERS = "peers"
 
 
 class Effect(Struct, frozen=True, kw_only=True):
@@ -671,6 +672,81 @@ class RefuseFlow(Effect, frozen=True, kw_only=True):
     """Answer a flow that is not performed, in the client's words."""
 
     owner = Owner.GUESTS
+
+
+# --- talk -----------------------------------------------------------------------------------
+
+
+class AskSlot(Effect, frozen=True, kw_only=True):
+    """Ask the worker, as a native client does, to keep the slot for the peer."""
+
+    owner = Owner.PEERS
+
+
+class GiveSlotBack(Effect, frozen=True, kw_only=True):
+    """Ask the worker to keep it no longer."""
+
+    owner = Owner.PEERS
+
+
+class ThrowJobAway(Effect, frozen=True, kw_only=True):
+    """Ask the worker to cancel the peer's job."""
+
+    owner = Owner.PEERS
+
+
+class RefuseWord(Effect, frozen=True, kw_only=True):
+    """Tell the peer why its word is not taken, in the event's words."""
+
+    owner = Owner.PEERS
+
+
+class TellUnknown(Effect, frozen=True, kw_only=True):
+    """Tell the peer that it has asked for no such job."""
+
+    owner = Owner.PEERS
+
+
+class TellKept(Effect, frozen=True, kw_only=True):
+    """Tell the peer that it may come."""
+
+    owner = Owner.PEERS
+
+
+class TellComing(Effect, frozen=True, kw_only=True):
+    """Tell the peer, which has said that it comes, how long it is waited for."""
+
+    owner = Owner.PEERS
+
+
+class TellRefused(Effect, frozen=True, kw_only=True):
+    """Tell the peer that the slot is not kept for it, and why."""
+
+    owner = Owner.PEERS
+
+
+class TellReleased(Effect, frozen=True, kw_only=True):
+    """Tell the peer that the slot is given back."""
+
+    owner = Owner.PEERS
+
+
+class TellLost(Effect, frozen=True, kw_only=True):
+    """Tell the peer that the slot is kept no longer, and why."""
+
+    owner = Owner.PEERS
+
+
+class TellNotDropped(Effect, frozen=True, kw_only=True):
+    """Tell the peer why nothing was thrown away."""
+
+    owner = Owner.PEERS
+
+
+class TellJob(Effect, frozen=True, kw_only=True):
+    """Tell the peer where its job stands, or how it ended."""
+
+    owner = Owner.PEERS
 
 
 # --- signalling -----------------------------------------------------------------------------

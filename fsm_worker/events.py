@@ -55,6 +55,7 @@ class Timer(StrEnum):
     STABLE = "stable"
     DELAY = "delay"
     IDLE = "idle"
+    TALK = "talk"
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -638,6 +639,79 @@ class GuestRefused(Event, frozen=True, kw_only=True):
     """The client is to hear why something of it was not taken."""
 
     reason: str
+
+
+# --- talk -----------------------------------------------------------------------------------
+
+
+class JobAsked(Event, frozen=True, kw_only=True):
+    """A peer asks to keep the slot for a job of it."""
+
+    peer: str
+    key: str  # of the guest that it will be
+    label: str  # the job's id in its words
+    need: tuple[tuple[str, str], ...] = ()
+    older: tuple[str, ...] = ()  # jobs of this key that are there already
+    code: ErrorCode = ErrorCode.NOT_AUTHORISED
+    reason: str = ""  # why it may not; empty: it may
+
+
+class JobAssigned(Event, frozen=True, kw_only=True):
+    """The peer says that it comes with its job."""
+
+    peer: str
+    label: str
+    code: ErrorCode = ErrorCode.NOT_AUTHORISED
+    reason: str = ""  # why it may not; empty: it may
+
+
+class JobDropped(Event, frozen=True, kw_only=True):
+    """The peer wants its job thrown away, or the slot that is kept for it."""
+
+    peer: str
+    label: str
+    code: ErrorCode = ErrorCode.NOT_AUTHORISED
+    reason: str = ""  # why it may not; empty: it may
+
+
+class SlotKept(Event, frozen=True, kw_only=True):
+    """The worker keeps the slot for the peer."""
+
+    seconds: float
+
+
+class SlotRefused(Event, frozen=True, kw_only=True):
+    """The worker does not, or not once more."""
+
+    code: ErrorCode
+    reason: str
+
+
+class SlotReleased(Event, frozen=True, kw_only=True):
+    """The worker has taken the slot back, as it was asked to."""
+
+
+class SlotLost(Event, frozen=True, kw_only=True):
+    """The worker has taken the slot back by itself."""
+
+    code: ErrorCode
+    reason: str
+
+
+class DropRefused(Event, frozen=True, kw_only=True):
+    """The worker has nothing to take back, or is at it."""
+
+    code: ErrorCode
+
+
+class JobCame(Event, frozen=True, kw_only=True):
+    """The job has come that the slot was kept for."""
+
+    job: str
+
+
+class JobGone(Event, frozen=True, kw_only=True):
+    """It has ended, or is forgotten."""
 
 
 # --- signalling -----------------------------------------------------------------------------

@@ -139,6 +139,18 @@ class GuestFacts(Struct, frozen=True, kw_only=True):
     shared: bool = False  # the job is one in the shared storage
 
 
+class TalkFacts(Struct, frozen=True, kw_only=True):
+    """Facts of one negotiation."""
+
+    peer: str = ""  # peer id at the signaling server
+    key: str = ""  # of the guest that the peer will be
+    label: str = ""  # the job's id in the peer's words
+    need: tuple[tuple[str, str], ...] = ()  # what its job needs, in the words of `protocol.need`
+    older: tuple[str, ...] = ()  # jobs of this key that are none of this negotiation
+    assigned: bool = False  # the peer has said that it comes
+    job: str = ""  # the worker's id of its job
+
+
 class SignallingFacts(Struct, frozen=True, kw_only=True):
     """Facts of the connection to the signaling server."""
 

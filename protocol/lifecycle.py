@@ -121,6 +121,17 @@ class GuestState(StrEnum):
     GONE = "gone"
 
 
+class TalkState(StrEnum):
+    """One negotiation with a peer that speaks through the signaling server; it never travels."""
+
+    NEW = "new"
+    ASKED = "asked"  # the worker was asked for the slot, and has not answered
+    KEPT = "kept"  # the worker keeps the slot for it, and its job has not come
+    WORKING = "working"  # its job is the worker's
+    ENDING = "ending"  # its job has ended; how, is told next
+    OVER = "over"
+
+
 class Outcome(StrEnum):
     """How a job ended; fixed once."""
 

@@ -24,6 +24,7 @@ class MachineName(StrEnum):
     RECEIVING = "receiving"
     SENDING = "sending"
     GUEST = "guest"
+    TALK = "talk"
 
 
 class Direction(Flag):

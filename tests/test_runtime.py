@@ -25,6 +25,7 @@ from fsm_worker.machines.worlds import client_world, worker_world
 from fsm_worker.runtime import Runtime, UnboundEffect, bind
 from fsm_worker.seams.guests import Guests
 from fsm_worker.seams.handshake import Handshake
+from fsm_worker.seams.peer_lane import PeerLane
 from fsm_worker.seams.peer_links import PeerLinks
 from fsm_worker.seams.sessions import Sessions
 from fsm_worker.seams.signaling_link import SignalingLink
@@ -53,6 +54,7 @@ WORKER_OWNERS = {
     Owner.JOB_EXECUTOR: JobExecutor,
     Owner.PROGRESS_REPORTER: ProgressReporter,
     Owner.GUESTS: Guests,
+    Owner.PEERS: PeerLane,
 }
 CLIENT_OWNERS = {
     Owner.WEBRTC: Dialler,

@@ -25,7 +25,9 @@ def dialect_pages() -> dict[str, str]:
     return {
         "sleap_rtc.md": _sleap_rtc(),
         "signaling.md": _json(SIGNALING, "Signaling"),
-        "peer.md": _json(PEER, "peer messages"),
+        "peer.md": _json(
+            PEER, "peer messages", " When each is said is decided by the table [talk](talk.md)."
+        ),
         "trainer.md": _json(TRAINER, "Trainer"),
     }
 
@@ -56,12 +58,12 @@ def _sleap_rtc() -> str:
     )
 
 
-def _json(dialect: Dialect, title: str) -> str:
+def _json(dialect: Dialect, title: str, more: str = "") -> str:
     return page(
         f"Dialect: {title.lower()}",
         f"{dialect.about} What each field means, and its unit, is said in"
         f" [`{dialect.module}`](../{dialect.module}); a field with a default may be left out. As"
-        f" JSON Schema: [{dialect.name}.json]({FOLDER}/{dialect.name}.json).",
+        f" JSON Schema: [{dialect.name}.json]({FOLDER}/{dialect.name}.json).{more}",
         *(block for who in dialect.said for block in _said(dialect, who)),
     )
 

@@ -36,6 +36,11 @@ from fsm_worker.machines.coupled_links import (
     too_many_sessions,
     worker_has_stopped,
 )
+from fsm_worker.machines.coupled_talks import (
+    jobs_come_to_talks,
+    talks_lose_their_jobs,
+    too_many_talks,
+)
 from fsm_worker.machines.world import Coupling
 
 _LINKS = Coupling(
@@ -109,4 +114,10 @@ WORKER_COUPLINGS: tuple[Coupling, ...] = (
              "session (its oldest detached): crowded", too_many_sessions),
     Coupling("C24", "a link of another dialect is up, or over", "guest: guest_came, guest_left",
              guests_come_and_go),
+    Coupling("C28", "a job of a peer has come that the slot is kept for, and is no older one",
+             "talk (its oldest that is kept): job_came", jobs_come_to_talks),
+    Coupling("C29", "the job of a negotiation has ended, or is forgotten", "talk: job_gone",
+             talks_lose_their_jobs),
+    Coupling("C30", "more negotiations than are kept",
+             "talk (the oldest without a promise, else the oldest): crowded", too_many_talks),
 )  # fmt: skip

@@ -57,6 +57,8 @@ SECONDS: Mapping[Timer, Duration] = MappingProxyType(
         # full jitter: the workers of a lab must not come back in one moment
         Timer.DELAY: lambda facts: random.uniform(0.0, min(60.0, 2.0**facts.tries)),  # noqa: S311 - not a secret
         Timer.IDLE: 60.0,
+        # longer than a reservation can last without a job: the worker ends that one, and says so
+        Timer.TALK: 600.0,
     }
 )
 

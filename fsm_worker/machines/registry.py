@@ -23,6 +23,7 @@ from fsm_worker.machines.results import RESULTS
 from fsm_worker.machines.sending import SENDING
 from fsm_worker.machines.session import SESSION
 from fsm_worker.machines.signalling import SIGNALLING
+from fsm_worker.machines.talk import TALK
 from fsm_worker.machines.worker import WORKER
 from protocol.messages import Message
 from protocol.table import MESSAGES, ROW_OF, Direction, MachineName, MessageRow
@@ -42,6 +43,7 @@ MACHINES: Mapping[str, Table[Any, Any]] = MappingProxyType(
         "receiving": RECEIVING,
         "sending": SENDING,
         "guest": GUEST,
+        "talk": TALK,
     }
 )
 
@@ -51,7 +53,9 @@ def _by_name(*tables: Table[Any, Any]) -> Mapping[MachineName, Table[Any, Any]]:
 
 
 #: The machines of a worker process.
-WORKER_TABLES = _by_name(WORKER, JOB, RESULTS, LINK, SESSION, SIGNALLING, RECEIVING, SENDING, GUEST)
+WORKER_TABLES = _by_name(
+    WORKER, JOB, RESULTS, LINK, SESSION, SIGNALLING, RECEIVING, SENDING, GUEST, TALK
+)
 #: The machines of a client process.
 CLIENT_TABLES = _by_name(CLIENT_LINK, CLIENT_SESSION, CLIENT_SIGNALLING, RECEIVING, SENDING)
 

@@ -53,7 +53,9 @@ PUBLISHING = (
         (take("room"), *welcome), (ReportReady, *LISTEN)),
     Row("S17", (S.REGISTERING,), RecvRegistered, (been_here,), S.REGISTERED,
         welcome, LISTEN),
-    Row("S18", (S.REGISTERED, S.STALE), StatusChanged, (), None, (), (AnnounceStatus,)),
+    # a registration that is on its way says what was so when it left
+    Row("S18", (S.REGISTERING, S.REGISTERED, S.STALE), StatusChanged, (), None,
+        (), (AnnounceStatus,)),
     Row("S7", (S.REGISTERING,), RecvRefusal, (final,), S.REFUSED,
         (take("reason"), refused), (CloseSocket, ReportSignalling)),
 )  # fmt: skip
@@ -94,7 +96,7 @@ IGNORED = (
 )  # fmt: skip
 
 _SAID_LATER = Ignored(
-    (S.CONNECTING, S.REGISTERING, S.BACKOFF, S.DOWN, S.REFUSED),
+    (S.CONNECTING, S.BACKOFF, S.DOWN, S.REFUSED),
     (StatusChanged,),
     "the next registration says it",
 )

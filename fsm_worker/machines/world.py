@@ -21,6 +21,7 @@ _FORGOTTEN = (
     MachineName.RECEIVING,
     MachineName.SENDING,
     MachineName.GUEST,
+    MachineName.TALK,
 )
 _BOUND = 10_000
 

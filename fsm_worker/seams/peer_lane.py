@@ -1,8 +1,8 @@
 """Clients of sleap-rtc that negotiate through the signaling server, before they have a link.
 
-What they say becomes the native message that it means, and takes the native way: the message table
-names the machine, and the machine's table decides. What is said to them is put into their words.
-Nothing past this module knows that there was no session.
+Translates, and decides nothing. What a peer says is an event of its negotiation; what the table
+`talk` asks of the worker takes the native way (the message table names the machine); what the
+worker answers comes back as an event, and what is told to a peer is put into its words.
 
 A peer is known by the id that the server has bound to its connection. Its key is the one that its
 link will have, when it comes as a guest: so what was kept for the peer is kept for its job.
@@ -10,45 +10,54 @@ link will have, when it comes as a guest: so what was kept for the peer is kept 
 
 import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
-from msgspec import Struct
-
-from fsm_worker.events import Received
+from fsm_worker.effects import (
+    AskSlot,
+    Effect,
+    GiveSlotBack,
+    RefuseWord,
+    TellComing,
+    TellJob,
+    TellKept,
+    TellLost,
+    TellNotDropped,
+    TellRefused,
+    TellReleased,
+    TellUnknown,
+    ThrowJobAway,
+)
+from fsm_worker.events import (
+    DropRefused,
+    Event,
+    JobAsked,
+    JobAssigned,
+    JobDropped,
+    JobTold,
+    Received,
+    SlotKept,
+    SlotLost,
+    SlotRefused,
+)
 from fsm_worker.machines.link import guest_key
 from fsm_worker.machines.routing import route
 from fsm_worker.machines.world import World
-from fsm_worker.runtime import Emit
+from fsm_worker.seams import peer_words as words
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
-from protocol.lifecycle import JobState, LinkState, Outcome
-from protocol.need import Need
+from protocol.lifecycle import LinkState
 from protocol.signaling import FromPeer, PeerMessage
 from protocol.sleap_rtc import peer as p
 from protocol.table import MachineName, Right
 
 log = logging.getLogger(__name__)
 
-#: Negotiations that are remembered; the oldest that got no promise goes.
-MOST_TALKS = 64
+#: Puts an event into the inbox, or what makes it when its turn has come.
+Post = Callable[[MachineName, str, Event | Callable[[], Event | None]], None]
 
 _UP = (LinkState.UP, LinkState.SUSPECT)
-_ENDED = frozenset({JobState.DONE, JobState.REJECTED})
-_WELL = frozenset({Outcome.SUCCEEDED, Outcome.STOPPED_EARLY})
-
-
-class _Talk(Struct):
-    """What is said between a peer and us."""
-
-    peer: str
-    key: str  # of the peer's guest
-    job_id: str  # in the peer's words
-    need: Need
-    older: frozenset[str]  # jobs of this key that are none of this talk
-    assigned: bool = False
-    promised: bool = False  # the slot is kept for it, or was taken by its job
-    job: str = ""  # ours, once there is one
+_UNKNOWN = ProtocolError(ErrorCode.UNKNOWN_JOB, "you have asked for no job of this id here")
 
 
 class PeerLane:
@@ -71,7 +80,7 @@ class PeerLane:
         self,
         world: World,
         *,
-        emit: Emit,
+        emit: Post,
         send: Callable[[str, m.Message], None],
         signal: Callable[[FromPeer], None],
         allowed: bool,
@@ -85,27 +94,38 @@ class PeerLane:
         self._allowed = allowed
         self._locked = locked
         self._salt = secrets.token_hex(8)  # no session can have the name of a peer's place
-        self._talks: OrderedDict[str, _Talk] = OrderedDict()  # by the place that answers go to
 
     # --- what a peer says ----------------------------------------------------------------------
 
     def hear(self, message: PeerMessage) -> None:
         """Takes what the signaling server brought."""
-        peer, key = message.from_peer_id, guest_key(message.from_peer_id)
+        peer = message.from_peer_id
         try:
             word = p.read_peer(message.payload)
         except ProtocolError as error:
             log.info("! peer %s: %s", peer, error)
             return
-        place = f"{self._salt} {word.job_id} {key}"
+        place = f"{self._salt} {word.job_id} {guest_key(peer)}"
+        # what the peer may do, and which jobs it has, is looked at when it is decided
+        self._emit(MachineName.TALK, place, partial(self._meant, peer, word))
+
+    def _meant(self, peer: str, word: p.FromClient) -> Event:
+        key, label = guest_key(peer), word.job_id
+        code, reason = ErrorCode.NOT_AUTHORISED, ""
         try:
-            rights = self._rights_of(peer)
-            meant = self._meant(peer, key, place, word)
-            machine, subject = route(self._world, meant, session=place, key=key, rights=rights)
+            route(self._world, m.Reserve(), session="", key=key, rights=self._rights_of(peer))
         except ProtocolError as error:
-            self._tell(peer, _refusal(word, error))
-            return
-        self._emit(machine, subject, Received(message=meant, session=place, key=key))
+            code, reason = error.code, error.sentence
+        if isinstance(word, p.JobRequest):
+            need = p.need_of({"job_type": word.job_type, "requirements": word.requirements})
+            jobs = self._world.moving(MachineName.JOB)
+            return JobAsked(
+                peer=peer, key=key, label=label, need=tuple(sorted(need.items())),
+                older=tuple(job.subject for job in jobs if job.facts.owner == key),
+                code=code, reason=reason,
+            )  # fmt: skip
+        said = JobAssigned if isinstance(word, p.JobAssignment) else JobDropped
+        return said(peer=peer, label=label, code=code, reason=reason)
 
     def _rights_of(self, peer: str) -> tuple[str, ...]:
         """As of its guest: where a secret is asked for, a link of the peer must have proved it."""
@@ -115,120 +135,100 @@ class PeerLane:
         )
         return (Right.SUBMIT.value,) if self._allowed and (proved or not self._locked()) else ()
 
-    def _meant(self, peer: str, key: str, place: str, word: p.PeerWord) -> m.Message:
-        if isinstance(word, p.JobRequest):
-            need = p.need_of({"job_type": word.job_type, "requirements": word.requirements})
-            jobs = self._world.all(MachineName.JOB)
-            older = frozenset(job.subject for job in jobs if job.facts.owner == key)
-            self._remember(place, _Talk(peer, key, word.job_id, need, older))
-            return m.Reserve(need=need)
-        talk = self._talks.get(place)
-        if talk is None:
-            raise ProtocolError(ErrorCode.UNKNOWN_JOB, "you have asked for no job of this id here")
-        if isinstance(word, p.JobAssignment):
-            talk.assigned = True
-            return m.Reserve(need=talk.need)
-        return m.Cancel(job=talk.job) if talk.job else m.Release()
-
-    def _remember(self, place: str, talk: _Talk) -> None:
-        self._talks.pop(place, None)
-        self._talks[place] = talk
-        if len(self._talks) > MOST_TALKS:
-            idle = (old for old, other in self._talks.items() if not other.promised)
-            del self._talks[next(idle, next(iter(self._talks)))]
-
-    # --- what is said to a peer ----------------------------------------------------------------
+    # --- what the worker says ------------------------------------------------------------------
 
     def send(self, session: str, message: m.Message) -> None:
         """Sends to a session, or to the peer that stands in its place."""
-        talk = self._talks.get(session)
-        if talk is None:
+        if not session.startswith(self._salt):
             self._send(session, message)
             return
-        if isinstance(message, m.Reserved):
-            talk.promised = True
-        over = isinstance(message, m.Released) or (
-            isinstance(message, m.ReserveRefused) and not talk.promised
-        )
-        self._say(session, talk, message, over=over)
+        event = words.answer(message)
+        if event is not None:
+            self._emit(MachineName.TALK, session, event)
 
     def tell(self, key: str, message: m.Message) -> None:
         """Tells a peer about the job or the reservation that it has negotiated."""
-        job = getattr(message, "job", "")
-        for place, talk in list(self._talks.items()):
-            if talk.key != key or not talk.promised:
-                continue
-            if isinstance(message, m.JobStateChanged) and not talk.job and job not in talk.older:
-                talk.job = job
-            if talk.job == job:  # without a job: word of the reservation
-                over = isinstance(message, m.ReservationOver) or (
-                    isinstance(message, m.JobStateChanged) and message.state in _ENDED
-                )
-                self._say(place, talk, message, over=over)
-                return
+        for talk in self._world.live(MachineName.TALK):
+            match message:
+                case m.JobStateChanged(job=job) if job == talk.facts.job:
+                    event: Event = JobTold(
+                        state=message.state, stage=message.stage, outcome=message.outcome,
+                        problems=message.problems, results=message.results,
+                    )  # fmt: skip
+                case m.ReservationOver(code=code, reason=reason) if key == talk.facts.key:
+                    event = SlotLost(code=code, reason=reason)
+                case _:
+                    continue
+            self._emit(MachineName.TALK, talk.subject, event)
 
-    def _say(self, place: str, talk: _Talk, message: m.Message, *, over: bool) -> None:
-        if over:
-            del self._talks[place]
-        word = _word(talk, message)
-        if word is not None:
-            self._tell(talk.peer, word)
+    # --- what is asked of the worker -----------------------------------------------------------
 
-    def _tell(self, peer: str, word: p.PeerWord) -> None:
-        payload = p.peer_payload(word)
+    def ask_slot(self, effect: AskSlot) -> None:
+        """Reserves, or renews."""
+        self._ask(effect, m.Reserve(need=dict(effect.facts.need)))
+
+    def give_slot_back(self, effect: GiveSlotBack) -> None:
+        """Releases."""
+        self._ask(effect, m.Release())
+
+    def throw_job_away(self, effect: ThrowJobAway) -> None:
+        """Cancels the job."""
+        self._ask(effect, m.Cancel(job=effect.facts.job))
+
+    def _ask(self, effect: Effect, message: m.Message) -> None:
+        place, key = effect.subject, effect.facts.key
+        rights = (Right.SUBMIT.value,)  # they were looked at when the peer spoke
+        machine, subject = route(self._world, message, session=place, key=key, rights=rights)
+        self._emit(machine, subject, Received(message=message, session=place, key=key))
+
+    # --- what a peer is told -------------------------------------------------------------------
+
+    def refuse_word(self, effect: RefuseWord) -> None:
+        """Says why a word is not taken."""
+        event = effect.event
+        if isinstance(event, JobAsked | JobAssigned | JobDropped):
+            error = ProtocolError(event.code, event.reason)
+            self._say(effect, words.refusal(effect.facts.label, event, error))
+
+    def tell_unknown(self, effect: TellUnknown) -> None:
+        """Says that there is no such negotiation."""
+        self._say(effect, words.refusal(effect.facts.label, effect.event, _UNKNOWN))
+
+    def tell_kept(self, effect: TellKept) -> None:
+        """Says that the slot is kept."""
+        self._say(effect, words.kept(effect.facts.label))
+
+    def tell_coming(self, effect: TellComing) -> None:
+        """Says how long."""
+        if isinstance(effect.event, SlotKept):
+            self._say(effect, words.coming(effect.facts.label, effect.event.seconds))
+
+    def tell_refused(self, effect: TellRefused) -> None:
+        """Says that it is not."""
+        if isinstance(effect.event, SlotRefused):
+            event = effect.event
+            self._say(effect, words.refused(effect.facts.label, event.code, event.reason))
+
+    def tell_released(self, effect: TellReleased) -> None:
+        """Says that it is given back."""
+        self._say(effect, words.cancelled(effect.facts.label))
+
+    def tell_lost(self, effect: TellLost) -> None:
+        """Says that it is kept no longer."""
+        if isinstance(effect.event, SlotLost):
+            code, why = effect.event.code, effect.event.reason
+            self._say(effect, words.failed(effect.facts.label, code, why, again=True))
+
+    def tell_not_dropped(self, effect: TellNotDropped) -> None:
+        """Says why nothing was thrown away."""
+        if isinstance(effect.event, DropRefused):
+            self._say(effect, words.not_cancelled(effect.facts.label, effect.event.code))
+
+    def tell_job(self, effect: TellJob) -> None:
+        """Says where the job stands."""
+        if isinstance(effect.event, JobTold):
+            self._say(effect, words.report(effect.facts.label, effect.event))
+
+    def _say(self, effect: Effect, word: p.PeerWord) -> None:
+        payload, peer = p.peer_payload(word), effect.facts.peer
         self._signal(PeerMessage(from_peer_id=self.name, to_peer_id=peer, payload=payload))
-
-
-def _word(talk: _Talk, message: m.Message) -> p.PeerWord | None:
-    job_id = talk.job_id
-    word: p.PeerWord | None = None
-    match message:
-        case m.Reserved(seconds=seconds) if talk.assigned:
-            wait = f"connect and send the package within {seconds:.0f} s"
-            word = p.JobStatus(job_id=job_id, status="reserved", message=wait)
-        case m.Reserved():
-            word = p.JobResponse(job_id=job_id, accepted=True, estimated_start_time_sec=0)
-        case m.ReserveRefused(code=code, reasons=reasons):
-            reason = "incompatible" if code is ErrorCode.NEED_UNMET else "busy"
-            text = "; ".join(reasons)
-            word = p.JobResponse(job_id=job_id, accepted=False, reason=reason, message=text)
-        case m.Released():
-            word = p.JobCancelled(job_id=job_id, status="cancelled", cleanup_complete=True)
-        case m.ReservationOver(code=code, reason=reason):
-            failure = p.Failure(code=code.value.upper(), message=reason, recoverable=True)
-            word = p.JobFailed(job_id=job_id, status="failed", error=failure)
-        case m.Error(about="cancel" | "release"):
-            word = p.JobCancelled(job_id=job_id, status=message.code, cleanup_complete=False)
-        case m.JobStateChanged():
-            word = _report(job_id, message)
-    return word
-
-
-def _report(job_id: str, told: m.JobStateChanged) -> p.PeerWord:
-    if told.state not in _ENDED:
-        return p.JobStatus(job_id=job_id, status=told.state)
-    alive = any(problem.code is ErrorCode.UNKILLABLE for problem in told.problems)
-    if told.outcome is Outcome.CANCELLED:
-        return p.JobCancelled(job_id=job_id, status="cancelled", cleanup_complete=not alive)
-    if told.outcome in _WELL:
-        return p.JobComplete(
-            job_id=job_id,
-            status="completed",
-            result={"outcome": told.outcome, "files": told.results.files},
-            ready_for_download=bool(told.results.root),
-        )
-    why = " ".join(problem.sentence for problem in told.problems) or told.outcome.value
-    failure = p.Failure(code=told.outcome.value.upper(), message=why)
-    return p.JobFailed(job_id=job_id, status="failed", error=failure)
-
-
-def _refusal(word: p.PeerWord, error: ProtocolError) -> p.PeerWord:
-    job_id = str(getattr(word, "job_id", ""))
-    if isinstance(word, p.JobRequest):
-        return p.JobResponse(
-            job_id=job_id, accepted=False, reason="incompatible", message=error.sentence
-        )
-    if isinstance(word, p.JobCancel):
-        return p.JobCancelled(job_id=job_id, status=error.code, cleanup_complete=False)
-    failure = p.Failure(code=error.code.value.upper(), message=error.sentence)
-    return p.JobFailed(job_id=job_id, status="failed", error=failure)

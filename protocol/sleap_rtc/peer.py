@@ -127,11 +127,11 @@ PEER_WORDS: Final[tuple[PeerRow, ...]] = (
     PeerRow(JobFailed, Direction.TO_CLIENT, "job_state, of one that did not; reservation_over"),
 )
 
-_ToWorker = JobRequest | JobAssignment | JobCancel
+FromClient = JobRequest | JobAssignment | JobCancel
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def read_peer(payload: dict[str, Any]) -> JobRequest | JobAssignment | JobCancel:
+def read_peer(payload: dict[str, Any]) -> FromClient:
     """Reads what a client says.
 
     Args:
@@ -145,7 +145,7 @@ def read_peer(payload: dict[str, Any]) -> JobRequest | JobAssignment | JobCancel
     if not isinstance(tag, str) or tag not in tags:
         raise ProtocolError(ErrorCode.UNKNOWN_TYPE, "no client of sleap-rtc says this to a worker")
     try:
-        word: JobRequest | JobAssignment | JobCancel = msgspec.convert(payload, _ToWorker)
+        word: FromClient = msgspec.convert(payload, FromClient)
     except msgspec.ValidationError as error:
         raise ProtocolError(ErrorCode.MALFORMED, f"{tag}: {error}") from error
     return word

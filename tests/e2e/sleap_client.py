@@ -7,7 +7,7 @@ comes as that client does: bytes belong to the file that `FILE_META::` announced
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
@@ -29,6 +29,7 @@ class SleapClient:
         texts: what it was told, in order.
         files: what it was sent, by name.
         server_errors: what came by signaling instead of an answer.
+        words: what the worker said by signaling, in order.
     """
 
     def __init__(self, pc: RTCPeerConnection) -> None:
@@ -39,6 +40,8 @@ class SleapClient:
         self.folders: list[str] = []
         self.keep_alives = 0
         self.server_errors: list[dict[str, Any]] = []
+        self.words: list[dict[str, Any]] = []
+        self._write: Callable[[dict[str, Any]], Awaitable[None]]
         self.closed = asyncio.Event()
         self._opened = asyncio.Event()
         self._moved = asyncio.Event()
@@ -56,6 +59,13 @@ class SleapClient:
         client = cls(RTCPeerConnection(RTCConfiguration(iceServers=[])))
         try:
             async with connect(session.url, proxy=None) as socket, asyncio.TaskGroup() as group:
+
+                async def write(payload: dict[str, Any]) -> None:
+                    message = {"type": "peer_message", "payload": payload}
+                    to = {"from_peer_id": name, "to_peer_id": session.peer}
+                    await socket.send(json.dumps({**message, **to}))
+
+                client._write = write
                 register = {"type": "register", "peer_id": name, "room_id": session.room}
                 await socket.send(json.dumps({**register, "token": session.token, "jwt": "x.y.z"}))
                 await client.pc.setLocalDescription(await client.pc.createOffer())
@@ -81,12 +91,19 @@ class SleapClient:
             elif said["type"] == "error":
                 self.server_errors.append(said)
                 self._moved.set()
+            elif said["type"] == "peer_message":
+                self.words.append(said["payload"])
+                self._moved.set()
 
     # --- saying --------------------------------------------------------------------------------
 
     def say(self, *frames: str | bytes) -> None:
         for frame in frames:
             self.channel.send(frame)
+
+    async def negotiate(self, word: str, label: str, **fields: Any) -> None:
+        """Says something through the signaling server."""
+        await self._write({"app_message_type": word, "job_id": label, **fields})
 
     async def send_file(self, data: bytes) -> None:
         for start in range(0, len(data), PACKET):

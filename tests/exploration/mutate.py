@@ -31,6 +31,7 @@ from tests.exploration.products import (
     SERVER,
     SHARED,
     SLOT,
+    TALKS,
     TWO_JOBS,
 )
 from tests.exploration.scenarios import Check, checks
@@ -56,6 +57,7 @@ AT_WORK: dict[str, tuple[str, ...]] = {
     "receiving": (FILES.name,),
     "sending": (ONE_JOB.name,),
     "guest": (GUESTS.name,),
+    "talk": (TALKS.name,),
 }
 
 

@@ -17,6 +17,7 @@ from tests.exploration.links import LINKS_PRODUCT
 from tests.exploration.server import SERVER
 from tests.exploration.shared import SHARED
 from tests.exploration.slot import SLOT
+from tests.exploration.talks import TALKS
 
 #: The largest first, so that two processes are busy to the end.
 PRODUCTS: dict[str, Product] = {
@@ -29,6 +30,7 @@ PRODUCTS: dict[str, Product] = {
         SERVER,
         TWO_JOBS,
         SHARED,
+        TALKS,
         FILES,
         GUESTS,
     )

@@ -47,6 +47,7 @@ TASKS: tuple[type[Effect], ...] = (
     f.HandOver,
     f.MakeOffer,
     f.Dial,
+    f.AskSlot,
 )
 #: What else an effect ends, beside what it says.
 ENDS: dict[type[Effect], tuple[type[Effect], ...]] = {

@@ -17,10 +17,11 @@ UNDRIVEN: dict[str, str] = {
     "job J9": "a job has one input for now, so the first to arrive is the last",
     "job J58": "a hundred jobs of one key: see tests/machines/test_world.py",
     "job J62": "five hundred jobs that have ended: see tests/machines/test_world.py",
+    "talk P25": "sixty-four negotiations: see tests/machines/test_world.py",
     "session N12": "sixteen sessions of one key: see tests/machines/test_world.py",
 }
 #: Events that come only after more machines than a product has, as `machine event`.
-TOO_MANY = {"job crowded", "session crowded"}
+TOO_MANY = {"job crowded", "session crowded", "talk crowded"}
 
 
 @pytest.fixture(scope="module")

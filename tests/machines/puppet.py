@@ -84,6 +84,7 @@ class Puppet:
         self, *trusted: str, operators: Collection[str] = (), meets: Collection[str] = ("cpus",)
     ) -> None:
         self.elsewhere: Callable[[str, m.Message], None] = lambda _key, _message: None
+        self.perform: Callable[[Effect], object] = lambda _effect: None  # beside what is played
         self.operators = operators
         self.meets = meets
         self.world = worker_world()
@@ -96,6 +97,7 @@ class Puppet:
         self.received: dict[str, int] = {}
         self.world_links = 0  # links that ever were
         self._reactions: deque[tuple[MachineName, str, Event]] = deque()
+        self._feeding = False
 
     # --- events in -------------------------------------------------------------------------------
 
@@ -103,6 +105,7 @@ class Puppet:
         """One event and all reactions to it; afterwards nothing is forced any more."""
         self._reactions.append((machine, subject, event))
         steps: list[Step] = []
+        self._feeding = True
         while self._reactions:
             taken = self.world.feed(*self._reactions.popleft())
             for step in taken:
@@ -112,9 +115,20 @@ class Puppet:
                 self._disarm(step)
                 self._refuse(step)
             steps += taken
+        self._feeding = False
         self.steps += steps
         assert self.unrest() == []
         return steps
+
+    def post(
+        self, machine: MachineName, subject: str, event: Event | Callable[[], Event | None]
+    ) -> None:
+        """As the runtime's: what an effect posts is decided before anything else."""
+        made = event() if callable(event) else event
+        if made is not None and self._feeding:
+            self._reactions.append((machine, subject, made))
+        elif made is not None:
+            self.feed(machine, subject, made)
 
     def worker(self, event: Event) -> list[Step]:
         """An event of the worker itself."""
@@ -323,6 +337,7 @@ class Puppet:
                 self.tasks.pop((*address, task), None)
         for session, message in self._words(effect):
             self._tell(session, message)
+        self.perform(effect)
 
     def _read(self, effect: f.ReadMessage) -> None:
         """As `Sessions.read_message` does."""

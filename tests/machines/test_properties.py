@@ -31,6 +31,7 @@ from protocol.lifecycle import (
     SendingState,
     SessionState,
     SignallingState,
+    TalkState,
     WorkerState,
 )
 from protocol.table import MachineName
@@ -62,6 +63,7 @@ RESTS: set[tuple[MachineName, Any]] = {
     *((M.SENDING, state) for state in SendingState),  # its results have a timer
     # its link has a timer, and its job and its results end by themselves
     *((M.GUEST, state) for state in GuestState),
+    (M.TALK, TalkState.WORKING),  # its job ends
 }
 
 #: Here a task is waited for; everywhere else a timer, for what has no timer may never come.

@@ -28,7 +28,7 @@ CASES = (
     case("S17", "registering", e.RecvRegistered(room="r-1"), "registered",
          "Timer(silence) Timer(stable)", {"reason": "x", "room": "r-1", "code": "aborted"},
          reason="", code=""),
-    case("S18", "registered stale", e.StatusChanged(), STAYS, "AnnounceStatus"),
+    case("S18", "registering registered stale", e.StatusChanged(), STAYS, "AnnounceStatus"),
     # It tries again for ever, ever more slowly; a connection that held starts the count again.
     case("S3", "connecting", Timer.CONNECT, "backoff", RETRY, ONCE,
          tries=2, reason=Says("does not answer")),

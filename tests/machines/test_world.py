@@ -7,6 +7,7 @@ from fsm_worker import events as e
 from fsm_worker.events import Timer
 from fsm_worker.machines.coupled_jobs import KEEP_JOBS
 from fsm_worker.machines.coupled_links import KEEP_SESSIONS
+from fsm_worker.machines.coupled_talks import KEEP_TALKS
 from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.machines.job import MOST_ALIVE
 from fsm_worker.machines.world import (
@@ -327,6 +328,25 @@ def test_a_client_that_is_killed_over_and_over_leaves_so_many_sessions_and_no_mo
     assert p.state(M.SESSION, "s-000") is None
     assert "s-000" in {effect.subject for effect in p.done if isinstance(effect, f.ForgetSession)}
     assert p.state(M.SESSION, f"s-{KEEP_SESSIONS + 4:03}") is SessionState.DETACHED
+
+
+def test_so_many_negotiations_are_remembered_and_those_that_were_promised_something_longest(
+    p: Puppet,
+) -> None:
+    def asks(number: int) -> None:
+        asked = e.JobAsked(peer=f"p-{number}", key=f"sleap-rtc:p-{number}", label="x")
+        p.feed(M.TALK, f"place {number}", asked)
+
+    asks(0)
+    p.feed(M.TALK, "place 0", e.SlotKept(seconds=30.0))
+    for number in range(1, KEEP_TALKS + 5):
+        asks(number)
+    kept = [talk.subject for talk in p.world.live(M.TALK)]
+    assert kept == ["place 0", *(f"place {number}" for number in range(6, KEEP_TALKS + 5))]
+    for place in kept:
+        p.feed(M.TALK, place, e.SlotKept(seconds=30.0))
+    asks(999)
+    assert p.world.get(M.TALK, "place 999") is None, "what was promised stays"
 
 
 def test_asking_for_the_results_of_a_rejected_job_does_not_keep_it_for_ever(
