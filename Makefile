@@ -7,9 +7,9 @@
 SHELL := bash
 PY := .venv/bin/python
 STEP := tools/step.sh
-# Tests share the cores; a group (`xdist_group`) stays together. Most of them wait for real
-# processes and real time, so more than four at once is no faster, and crowds a laptop.
-SHARED := -n logical --maxprocesses 4 --dist loadgroup
+# Tests share the cores. Most of them wait for real processes and real time, so more than four at
+# once is no faster, and crowds a laptop.
+SHARED := -n logical --maxprocesses 4
 
 # What is installed is said above [tool.ruff] in pyproject.toml; another text, or another place of
 # this folder, is another stamp, and so another installation. No time stamp is compared.

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.row_coverage import excused, fired, journals, objections, report
 
@@ -15,9 +17,25 @@ from tests.row_coverage import excused, fired, journals, objections, report
 RUN = "TEST_RUN_OF_FSM_WORKER"
 os.environ[RUN] = str(os.getpid())
 
+#: Modules whose tests share what is expensive to make: one process runs all of them.
+TOGETHER = ("tests/exploration/test_products.py", "tests/exploration/test_explorer.py")
+
 _FOLDERS = pytest.StashKey[list[Path]]()
 _OBJECTIONS = pytest.StashKey[list[str]]()
 _FOLDER = "folder of journals"
+
+
+class _Shares(LoadScopeScheduling):
+    """Gives each process the next test, or all tests of the next module of `TOGETHER`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.split("::", maxsplit=1)[0]
+        return module if module in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """How a run is shared out; the largest shares first."""
+    return _Shares(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,9 +6,6 @@ from tests.exploration.explorer import Graph, Violation, explore, restless
 from tests.exploration.jobs import FILES
 from tests.exploration.mutants import Mutant, swapped, unique
 
-#: Explored once for all of them.
-pytestmark = pytest.mark.xdist_group("explorer")
-
 
 def mutant(table: str, name: str) -> Mutant:
     """The mutant of this name."""

@@ -8,8 +8,6 @@ from fsm_worker.events import event_name
 from fsm_worker.machines.registry import CLIENT_TABLES, WORKER_TABLES
 from tests.exploration.products import PRODUCTS, Survey, pinned, surveys
 
-#: Explored once for all of them.
-pytestmark = pytest.mark.xdist_group("products")
 each = pytest.mark.parametrize("name", PRODUCTS)
 
 #: Rows that no product can drive, and why.
