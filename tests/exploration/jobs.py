@@ -143,6 +143,8 @@ REST = {W.AVAILABLE, W.MAINTENANCE, W.DEGRADED, W.STOPPED}
 
 def at_rest(stage: Stage) -> bool:
     """No job is alive, nothing is on its way, and the worker waits or is gone."""
+    if stage.status is W.STOPPED and not stage.facts(M.WORKER, THE_WORKER).gone:
+        return False  # its sessions wait to be told
     return stage.status in REST and not any(
         stage.world.live(name)
         for name in (M.JOB, M.RESULTS, M.LINK, M.SESSION, M.RECEIVING, M.SENDING, M.GUEST)

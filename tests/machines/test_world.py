@@ -1,6 +1,7 @@
 """Whole flows through all machines of a worker: pure, with everything around them played."""
 
 import pytest
+from msgspec import structs
 
 from fsm_worker import effects as f
 from fsm_worker import events as e
@@ -8,8 +9,10 @@ from fsm_worker.events import Timer
 from fsm_worker.machines.coupled_jobs import KEEP_JOBS
 from fsm_worker.machines.coupled_links import KEEP_SESSIONS
 from fsm_worker.machines.coupled_talks import KEEP_TALKS
+from fsm_worker.machines.defaults import seconds
 from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.machines.job import MOST_ALIVE
+from fsm_worker.machines.reservation import RENEWALS
 from fsm_worker.machines.world import (
     THE_SERVER,
     THE_WORKER,
@@ -276,6 +279,27 @@ def test_a_job_waits_in_the_queue_for_its_time_only(p: Puppet, alice: str) -> No
     p.queue(alice, B, 2)
     p.expire(Timer.QUEUE, B)
     assert outcome(p, B) is Outcome.EXPIRED_IN_QUEUE
+
+
+def test_how_long_a_job_waits_is_what_its_owner_said(p: Puppet, alice: str) -> None:
+    p.run(alice, A)
+    said = submission(B)
+    p.say(alice, structs.replace(said, policy=m.JobPolicy(queue_s=60.0)))
+    p.send_package(alice, B, 2)
+    p.answer(f.ValidatePackage, e.ValidationPassed(stages=1))
+    assert p.state(M.JOB, B) is J.QUEUED
+    assert seconds(Timer.QUEUE, p.facts(M.JOB, B), {}) == 60.0
+
+
+def test_each_reservation_may_be_renewed_as_often_as_the_one_before_it(
+    p: Puppet, alice: str
+) -> None:
+    for _ in range(2):
+        for _ in range(1 + RENEWALS):
+            p.say(alice, m.Reserve())
+            assert isinstance(p.heard("s-a")[-1], m.Reserved)
+        p.say(alice, m.Release())
+    assert p.status is W.AVAILABLE
 
 
 def test_ended_jobs_are_forgotten_when_there_are_too_many_and_the_living_never(
