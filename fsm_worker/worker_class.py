@@ -18,12 +18,7 @@ from aiortc import (
 )
 
 from fsm_worker.effects import ClosePeer, HandleConnection, KeepIceAlive, Owner, TurnAway
-from fsm_worker.events import (
-    RecvOffer,
-    SentAnswer,
-    Started,
-    TerminateRequested,
-)
+from fsm_worker.events import RecvOffer, SentAnswer, Started, TerminateRequested
 from fsm_worker.folders import WORKER_KEY, claimed, make_private
 from fsm_worker.identity import Identity, KnownClients
 from fsm_worker.journal import FILE_NAME, Journal
@@ -52,6 +47,7 @@ from fsm_worker.services.shared_storage import SharedStorage
 from fsm_worker.services.spool import SharedPackages, Spools
 from fsm_worker.services.state_manager import StateManager
 from fsm_worker.settings import WorkerSettings
+from fsm_worker.work_threads import WorkThreads
 from protocol.messages import Progress, Telemetry
 from protocol.signaling import Answer
 from protocol.table import MachineName
@@ -94,13 +90,14 @@ class RTCWorkerClient:
         )
         shared = SharedStorage(shared_storage_root or self.settings.shared_storage)
         runners = {**builtin_runners(self.settings.sleap_nn), **self.settings.runners}
-        emit = self.runtime.post
+        emit, self.threads = self.runtime.post, WorkThreads()
         self.signaling = SignalingLink(
             "", emit=emit, on_message=lambda word: take_word(self.runtime, self.peers, word)
         )
         self.guests = Guests(
             self.runtime, Spools(state / "guests"), self._take_chunk, SharedPackages(shared),
             allowed=self.settings.allow_sleap_rtc, secret=self.settings.sleap_rtc_secret,
+            files=self.threads.files,
         )  # fmt: skip
         self.links = PeerLinks(
             self.runtime, self.identity, self.clients, "worker",
@@ -117,12 +114,13 @@ class RTCWorkerClient:
             state / "jobs", emit=emit, send=self.sessions.send, send_bulk=self.links.send_bulk,
             spawn=self.runtime.spawn, cancel=self.runtime.cancel,
             incoming_of=MachineName.JOB, outgoing_of=MachineName.RESULTS, shared=shared,
+            files=self.threads.files,
         )  # fmt: skip
         self.job_executor = JobExecutor(
-            capabilities=self.capabilities,
-            file_manager=self.file_manager,
-            progress_reporter=self.progress_reporter,
-            launcher=LocalLauncher(), runners=runners, emit=emit, telemetry=self._tell_owner,
+            capabilities=self.capabilities, file_manager=self.file_manager,
+            progress_reporter=self.progress_reporter, launcher=LocalLauncher(),
+            runners=runners, emit=emit, telemetry=self._tell_owner,
+            packages=self.threads.packages, slot=self.threads.slot,
         )  # fmt: skip
         self.peers = PeerLane(
             self.world, emit=emit, send=self.sessions.send, signal=self.signaling.send,
@@ -222,7 +220,7 @@ class RTCWorkerClient:
     async def clean_exit(self) -> None:
         """Closes every peer connection and every manager; nothing of ours is left."""
         async with AsyncExitStack() as last:  # whoever is cancelled here closes the others still
-            for manager in (self.guests, self.file_manager):
+            for manager in (self.threads, self.guests, self.file_manager):  # threads last
                 last.push_async_callback(manager.close)
             last.push_async_callback(self.progress_reporter.aclose)
             last.push_async_callback(self.job_executor.close)

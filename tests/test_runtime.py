@@ -181,18 +181,18 @@ def noting(journal: Journal, calls: list[str]) -> None:
 
 
 async def test_rows_are_on_disk_before_their_effects_leave(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal.sqlite") as journal:
+    with Journal(tmp_path / "tried.sqlite") as journal:
         managers = Managers(worker_world(), journal)
         noting(journal, managers.calls)
         await managers.play(
             Started(), ProbeSucceeded(capabilities=Capabilities()), until=WorkerState.AVAILABLE
         )
     assert managers.calls == ["probe_host", "journal", "on disk", "publish_status"]
-    assert read_rows(tmp_path / "journal.sqlite")["worker", "W2"] == 1
+    assert read_rows(tmp_path / "tried.sqlite")["worker", "W2"] == 1
 
 
 async def test_signals_that_end_a_process_do_not_wait_for_the_disk(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal.sqlite") as journal:
+    with Journal(tmp_path / "tried.sqlite") as journal:
         managers = Managers(worker_world(), journal)
         noting(journal, managers.calls)
         await managers.play(

@@ -55,6 +55,7 @@ from fsm_worker.seams import guest_words as words
 from fsm_worker.seams.channels import Channels, LinkGone
 from fsm_worker.seams.guest import READ, Guest, fresh_id
 from fsm_worker.seams.spools import SharedPackages, Spool, Spools
+from fsm_worker.work_threads import InThread
 from protocol import CONTROL_LABEL
 from protocol import messages as m
 from protocol.bulk import DEFAULT_CHUNK, HEADER_SIZE, encode_chunk
@@ -80,6 +81,7 @@ class Guests:
         shared: looks at paths in the shared storage.
         allowed: the operator lets them in.
         secret: of the room, that they have to prove to hold; empty asks for no proof.
+        files: threads in which packages and results are hashed and looked at.
 
     Raises:
         BadRoomSecret: the secret can't be used.
@@ -94,8 +96,10 @@ class Guests:
         *,
         allowed: bool,
         secret: str = "",
+        files: InThread = asyncio.to_thread,
     ) -> None:
         self.lock(secret)
+        self._file_thread = files
         self._runtime = runtime
         self._spools = spools
         self._on_chunk = on_chunk
@@ -186,7 +190,7 @@ class Guests:
         if guest.package is None:
             raise LinkGone("the package was thrown away")
         try:
-            root, stages = await asyncio.to_thread(guest.package.check, effect.facts.kind)
+            root, stages = await self._file_thread(guest.package.check, effect.facts.kind)
         except ProtocolError as refusal:
             guest.post(PackageChecked(reason=refusal.sentence))
             return
@@ -198,15 +202,9 @@ class Guests:
         guest.transfers += 1
         file = m.InputFile(name=_INPUT, size=facts.size, root=facts.root)
         guest.ask(m.Submit(job=facts.job, spec=m.JobSpec(name=facts.name), inputs=(file,)))
-        guest.ask(
-            m.FileOffer(
-                transfer=guest.transfers,
-                job=facts.job,
-                name=_INPUT,
-                size=facts.size,
-                root=facts.root,
-            )
-        )
+        guest.ask(m.FileOffer(
+            transfer=guest.transfers, job=facts.job, name=_INPUT, size=facts.size, root=facts.root,
+        ))  # fmt: skip
         guest.ask(m.LogGet(job=facts.job))
 
     async def check_input(self, effect: CheckInput) -> None:
@@ -216,7 +214,7 @@ class Guests:
             return
         path = event.path
         try:
-            kind, stages = await asyncio.to_thread(self._shared.check_input, path)
+            kind, stages = await self._file_thread(self._shared.check_input, path)
         except (ProtocolError, OSError) as error:
             guest.post(InputChecked(path=path, reason=words.reason_of(error)))
         else:
@@ -229,7 +227,7 @@ class Guests:
             return
         reason = ""
         try:
-            await asyncio.to_thread(self._shared.check_output, event.path)
+            await self._file_thread(self._shared.check_output, event.path)
         except (ProtocolError, OSError) as error:
             reason = words.reason_of(error)
         guest.post(OutputChecked(path=event.path, reason=reason))
@@ -343,12 +341,12 @@ class Guests:
         guest, facts = self._of(effect), effect.facts
         if guest.results is None:
             raise LinkGone("the results were thrown away")
-        if await asyncio.to_thread(guest.results.digest) != facts.results.root:
+        if await self._file_thread(guest.results.digest) != facts.results.root:
             raise ProtocolError(ErrorCode.HASH_MISMATCH, "the results came with another hash")
         files: tuple[tuple[str, Spool], ...] = ()
         track, well = facts.kind == "track", facts.outcome in words.WELL
         if well or not track:  # tracking that failed has no predictions to hand over
-            files = await asyncio.to_thread(guest.results.for_client, facts.kind, facts.name)
+            files = await self._file_thread(guest.results.for_client, facts.kind, facts.name)
         try:
             for name, file in files:
                 await guest.say_file(words.result(facts, name, file.size), file)

@@ -5,7 +5,6 @@ table: they come from the bulk lane (`take_chunk`) and go to it (`send_ranges`).
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
@@ -50,6 +49,7 @@ from fsm_worker.services.transfer import (
     SourceChanged,
     pump,
 )
+from fsm_worker.work_threads import InThread
 from protocol.bulk import DEFAULT_CHUNK, MAX_CHUNK, MAX_SPANS, RangesRefused, decode_chunk
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.messages import (
@@ -61,8 +61,6 @@ from protocol.messages import (
     InputFile,
 )
 from protocol.table import MachineName
-
-log = logging.getLogger(__name__)
 
 #: Seconds between two `file_progressed` of one file.
 SAY_EVERY = 10.0
@@ -83,6 +81,7 @@ class FileManager:
         watch: is told how far files have come, for progress bars.
         shared: the storage that clients see, too.
         chunk: bytes of the largest chunk that is taken, header included.
+        files: threads in which files are hashed; see `work_threads`.
     """
 
     def __init__(
@@ -101,6 +100,7 @@ class FileManager:
         watch: Callable[[Moved], None] = lambda _moved: None,
         shared: SharedStorage | None = None,
         chunk: int = DEFAULT_CHUNK,
+        files: InThread = asyncio.to_thread,
     ) -> None:
         self.root = root
         self.shared = shared or SharedStorage()
@@ -113,6 +113,7 @@ class FileManager:
         self._outgoing_of = outgoing_of
         self._watch = watch
         self._chunk = chunk
+        self._file_thread = files
         self._expected: dict[tuple[str, str], tuple[Path, InputFile]] = {}
         self._incoming: dict[str, IncomingFile] = {}
         self._wanted: dict[str, FileFacts] = {}  # incoming files that are not over, by subject
@@ -246,7 +247,7 @@ class FileManager:
         facts, subject = effect.facts, effect.subject
         async with self._door((facts.job, facts.name)):
             file = self._incoming.get(subject)
-            right = file is not None and await asyncio.to_thread(file.verify)
+            right = file is not None and await self._file_thread(file.verify)
             if file is None or subject not in self._wanted:
                 return  # given up meanwhile; whoever gave it up sees to the file
             if right:
@@ -354,7 +355,9 @@ class FileManager:
         file = self._outgoing.get(subject)
         if file is None:
             path = Path(facts.path) if facts.path else self.results_of(facts.job)
-            file = await OutgoingFile.open(path, facts.transfer, facts.chunk)
+            file = await OutgoingFile.open(
+                path, facts.transfer, facts.chunk, in_thread=self._file_thread
+            )
             if (file.size, file.root) != (facts.size, facts.root):
                 raise SourceChanged(path, "changed")
             self._outgoing[subject] = file

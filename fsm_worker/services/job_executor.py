@@ -53,6 +53,7 @@ from fsm_worker.services.recipe import Ports, Runner
 from fsm_worker.services.runners import runner_of
 from fsm_worker.services.script import ScriptRefused
 from fsm_worker.services.telemetry import TelemetrySampler
+from fsm_worker.work_threads import InThread
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.messages import Problem, ResultsInfo, Telemetry
 from protocol.table import MachineName
@@ -80,6 +81,8 @@ class JobExecutor:
         telemetry: takes what a running job uses, now and then.
         limits: of what a package may unpack to.
         oom_kills: counts what the kernel has killed for want of memory; see `oom_kills`.
+        packages: threads for the packages of jobs that wait or are over; see `work_threads`.
+        slot: threads for the files of the job that runs.
     """
 
     def __init__(
@@ -94,6 +97,8 @@ class JobExecutor:
         telemetry: Callable[[Telemetry], None] = lambda _telemetry: None,
         limits: UnpackLimits | None = None,
         oom_kills: Callable[[], int | None] = oom_kills,
+        packages: InThread = asyncio.to_thread,
+        slot: InThread = asyncio.to_thread,
     ) -> None:
         self._capabilities = capabilities
         self._files = file_manager
@@ -104,6 +109,8 @@ class JobExecutor:
         self._telemetry = telemetry
         self._limits = limits or UnpackLimits()
         self._oom_kills = oom_kills
+        self._package_thread = packages
+        self._slot_thread = slot
         self._runs: dict[str, Run] = {}
 
     # --- ports -----------------------------------------------------------------------------
@@ -168,7 +175,7 @@ class JobExecutor:
         """Unpacks or copies the package and parses its script."""
         run = self._runs[effect.subject]
         try:
-            await asyncio.to_thread(run.read_package, self._runners, self._limits)
+            await self._package_thread(run.read_package, self._runners, self._limits)
         except ScriptRefused as refusal:
             problem = Problem(
                 code=ErrorCode.SCRIPT_REFUSED, sentence=refusal.sentence, line=refusal.line
@@ -190,7 +197,7 @@ class JobExecutor:
         publish, control = await self._progress.open(effect.subject)
         run.ports = Ports(publish=publish, control=control)
         try:
-            await asyncio.to_thread(run.note_package)
+            await self._slot_thread(run.note_package)
             free, reason = await asyncio.to_thread(self._capabilities.gpu_free)
         except JobClosed:
             return
@@ -236,7 +243,7 @@ class JobExecutor:
             undead = await run.process.kill_leftovers()
             if undead:
                 raise LaunchFailed(f"{_processes(undead)} of the stage before do not die")
-        epochs = await asyncio.to_thread(runner.max_epochs, stage, run.package)
+        epochs = await self._slot_thread(runner.max_epochs, stage, run.package)
         self._progress.set_stage(job, number, epochs)
         return LaunchSpec(
             argv=runner.argv(stage, run.ports),
@@ -305,7 +312,7 @@ class JobExecutor:
         """Hashes what the job made, and packs it or puts it into the shared storage."""
         run = self._runs[effect.subject]
         try:
-            results, problems = await asyncio.to_thread(
+            results, problems = await self._slot_thread(
                 run.collect_results, self._runners, self._files.results_of(effect.subject)
             )
         except JobClosed:
@@ -336,27 +343,32 @@ class JobExecutor:
         if run is not None:
             run.closed.set()
             run.feed.close()
-            await asyncio.to_thread(run.drop_work)
+            await self._package_thread(run.drop_work)
             self._drop_forgotten()
 
     async def clean_slot(self, effect: CleanSlot) -> None:
-        """Kills what is left of every job's tree, and proves it dead."""
+        """Kills what is left of every job's tree, and proves it dead.
+
+        What the tree left in a folder that was dropped before goes afterwards: a thread may still
+        work there, and the slot does not wait for it.
+        """
         survivors: list[int] = []
         for run in list(self._runs.values()):
             if run.process is None:
                 continue
             left = await run.process.kill_leftovers()
             if not left:
-                run.process = None
+                run.gone()
             survivors += left
-            if run.closed.is_set():
-                await asyncio.to_thread(run.drop_work)
-        self._drop_forgotten()
         if survivors:
             reason = f"{_processes(survivors)} of the last job do not die"
             self._emit(MachineName.WORKER, effect.subject, CleanFailed(reason=reason))
         else:
             self._emit(MachineName.WORKER, effect.subject, CleanSucceeded())
+        for run in list(self._runs.values()):
+            if run.closed.is_set() and not run.dropped:
+                await self._package_thread(run.drop_work)
+        self._drop_forgotten()
 
     def kill_everything(self, effect: KillEverything) -> None:
         """SIGKILL to every tree."""

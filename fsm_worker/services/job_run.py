@@ -76,6 +76,7 @@ class Run:
         asked: the newest signal that was asked for.
         closed: the job is over; threads look at it.
         forgotten: nobody will ask for the job any more.
+        dropped: its inputs and package are deleted, and nothing has written there since.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Run:
         self._unpacked = folder / "unpacked"
         self._before: Snapshot = {}  # the package as it came: what is unchanged is no result
         self._working = threading.Lock()  # held by the thread that uses what will be dropped
-        self._dropped = False
+        self.dropped = False
 
     @property
     def may_run(self) -> bool:
@@ -107,7 +108,11 @@ class Run:
     @property
     def over(self) -> bool:
         """Whether nothing of the job is left to be killed or dropped."""
-        return self._dropped and self.process is None
+        return self.dropped and self.process is None
+
+    def gone(self) -> None:
+        """Nothing of its processes is left; until now they may have written where was dropped."""
+        self.process, self.dropped = None, False
 
     def read_package(self, runners: Mapping[tuple[str, ...], Runner], limits: UnpackLimits) -> None:
         """Unpack or copy the package and find the stages in its script; blocking.
@@ -216,7 +221,7 @@ class Run:
         with self._working:
             for folder in (self._inputs, self._unpacked):
                 shutil.rmtree(folder, ignore_errors=True)
-            self._dropped = True
+            self.dropped = True
 
 
 def _misplaced(error: ProtocolError | OSError) -> Problem:

@@ -22,6 +22,7 @@ from fsm_worker.services.disk import (
     hash_file,
 )
 from fsm_worker.services.incoming_file import IncomingFile, NotVerified
+from fsm_worker.work_threads import InThread
 from protocol.bulk import (
     DEFAULT_CHUNK,
     HEADER_SIZE,
@@ -129,13 +130,21 @@ class OutgoingFile:
         self._modified_ns = modified_ns
 
     @classmethod
-    async def open(cls, path: Path, transfer: int, chunk: int = DEFAULT_CHUNK) -> Self:
+    async def open(
+        cls,
+        path: Path,
+        transfer: int,
+        chunk: int = DEFAULT_CHUNK,
+        *,
+        in_thread: InThread = asyncio.to_thread,
+    ) -> Self:
         """Measure and hash a file in a thread.
 
         Args:
             path: a regular file.
             transfer: number of the transfer.
             chunk: agreed size of a frame, header included, in bytes.
+            in_thread: where.
 
         Raises:
             AnnouncementRefused: it is no regular file, or the frame size is out of bounds.
@@ -146,7 +155,7 @@ class OutgoingFile:
             raise AnnouncementRefused(
                 f"Chunks of {chunk} bytes are not sent; choose {MIN_CHUNK} to {MAX_CHUNK}."
             )
-        return await asyncio.to_thread(cls._measured, path, transfer, chunk)
+        return await in_thread(cls._measured, path, transfer, chunk)
 
     @classmethod
     def _measured(cls, path: Path, transfer: int, chunk: int) -> Self:

@@ -27,6 +27,7 @@ from protocol.errors import ErrorCode, ProtocolError
 from protocol.proof import SessionString
 from protocol.table import MachineName
 from tests.e2e.lab import Lab, connected, open_lab
+from tests.row_coverage import journals
 
 REDIAL = {Timer.REDIAL: 0.3}
 
@@ -164,6 +165,8 @@ async def test_who_ends_while_a_lost_link_is_being_closed_leaves_no_socket(
             lab.worker.terminate()
     await asyncio.sleep(0.01)  # a socket is closed in the loop's next turn
     assert sockets() == before
+    for journal in journals(tmp_path):  # the event came by hand: these rows count for no client's
+        journal.rename(journal.with_name("by-hand.sqlite"))
 
 
 class Relay:

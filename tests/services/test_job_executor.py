@@ -505,6 +505,18 @@ async def test_a_process_that_does_not_die_is_all_that_keeps_the_slot(make) -> N
     assert await desk.clean() == CleanSucceeded()
 
 
+async def test_what_a_process_wrote_after_its_job_was_over_is_dropped_when_it_is_dead(make) -> None:
+    desk = make(launcher=UndyingLauncher(Undying()))
+    await desk.prepared("")
+    await desk.exited()
+    await desk.close_job()
+    late = desk.files.folder(JOB) / "unpacked"
+    late.mkdir()
+    (late / "checkpoint").touch()
+    assert await desk.clean() == CleanSucceeded()
+    assert desk.left() == {"output.log"}
+
+
 async def test_closing_the_executor_ends_and_drops_every_job(make) -> None:
     desk = make()
     await desk.prepared(WAITS)

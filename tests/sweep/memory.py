@@ -21,6 +21,8 @@ from protocol.table import ROW_OF, MachineName, Replay
 M = MachineName
 LINK = "lane"
 JOB = "job-of-the-sweep"
+#: Another name than that of journals which `tests.row_coverage` reads.
+JOURNAL = "in-memory.sqlite"
 
 
 class MemorySocket:
@@ -141,5 +143,7 @@ class Client:
 
 
 def worker_in(state: Path) -> RTCWorkerClient:
-    """A worker that knows nobody."""
-    return RTCWorkerClient(settings=WorkerSettings(state=state, name="sweep"))
+    """A worker that knows nobody; what it journals counts for no client's way to it."""
+    worker = RTCWorkerClient(settings=WorkerSettings(state=state, name="sweep"))
+    worker.journal.path = state / JOURNAL
+    return worker

@@ -21,7 +21,7 @@ from fsm_worker.examples.digits.package import build_package
 from fsm_worker.seams import signaling_link
 from fsm_worker.services.archive import PackedArchive, pack
 from protocol.lifecycle import Outcome
-from tests.sweep.memory import Client, MemorySocket, enter_room, worker_in
+from tests.sweep.memory import JOURNAL, Client, MemorySocket, enter_room, worker_in
 from tests.sweep.suspensions import Suspensions
 
 EVERY = os.environ.get("FSM_WORKER_SWEEP") == "every"
@@ -90,7 +90,7 @@ class Run:
         found = [one for one in _processes_of(self.state) if one not in self._older]
         left = [f"process left: {process}" for process in found]
         left += [f"open: {what}" for what in sorted(_open_files() - open_before)]
-        left += [f"journal: {fault}" for fault in _journal_faults(self.state / "journal.sqlite")]
+        left += [f"journal: {fault}" for fault in _journal_faults(self.state / JOURNAL)]
         return left
 
 
