@@ -136,7 +136,7 @@ class Follower:
 
     async def _rest_of_log(self, wishes: "asyncio.Queue[Wish]") -> None:
         with contextlib.suppress(TimeoutError, ConnectionOver):
-            async with self._connection.patience(LOG_PATIENCE) as deadline:
+            async with self._connection.patience.within(LOG_PATIENCE) as deadline:
 
                 def enough() -> bool:
                     deadline.begin_anew()

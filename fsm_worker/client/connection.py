@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fsm_worker.client.followed_logs import FollowedLogs
-from fsm_worker.client.patience import Deadline, Patience
+from fsm_worker.client.patience import Patience
 from fsm_worker.client.requests import Requests, ReservationRefused
 from fsm_worker.client.worker_link import ConnectionOver, WorkerLink
 from fsm_worker.events import SendRequested, Timer
@@ -28,8 +28,7 @@ from protocol.table import Direction, MachineName, tag_of
 
 __all__ = ["ConnectionOver", "ReservationRefused", "WorkerConnection"]
 
-#: Seconds that a worker may take to answer a request while it has a link. No timer of a machine:
-#: a request has none, and what the worker does with it has timers there.
+#: Seconds that a worker with a link may take to answer. A request is no machine, and has no timer.
 PATIENCE = 30.0
 
 K = TypeVar("K", bound=m.Message)
@@ -59,7 +58,7 @@ class WorkerConnection:
     ) -> None:
         self._news: asyncio.Queue[m.Message | None] = asyncio.Queue()
         self._requests = Requests()
-        self._patience = Patience()
+        self.patience = Patience()  # with the worker; whoever waits for its words asks here
         self._files: dict[str, asyncio.Future[None]] = {}
         self._welcome: asyncio.Future[m.Welcome] = asyncio.get_running_loop().create_future()
         self._over: ConnectionOver | None = None
@@ -331,14 +330,6 @@ class WorkerConnection:
         if self._over is not None:
             raise self._over
 
-    def patience(self, seconds: float) -> contextlib.AbstractAsyncContextManager[Deadline]:
-        """Bounds a wait for the worker; a time without a link does not count.
-
-        Args:
-            seconds: after which what is awaited inside raises `TimeoutError`.
-        """
-        return self._patience.within(seconds)
-
     # --- inside ----------------------------------------------------------------------------
 
     async def _ask(self, message: m.Message, reply: type[K], event: str = "") -> K:
@@ -356,7 +347,7 @@ class WorkerConnection:
         future = self._requests.ask(message, replies, event)
         self._link.send(message)
         try:
-            async with self.patience(PATIENCE):
+            async with self.patience.within(PATIENCE):
                 return await future
         except TimeoutError as error:
             raise ConnectionOver(
@@ -378,7 +369,7 @@ class WorkerConnection:
             self._news.put_nowait(message)
 
     def _watch(self, step: Step) -> None:
-        self._patience.watch(step)
+        self.patience.watch(step)
         if step.machine is not MachineName.RECEIVING:
             return
         waiting = self._files.get(getattr(step.facts, "job", ""))

@@ -66,8 +66,7 @@ from protocol.table import MachineName
 #: The one input of a guest's job; what the client calls it is no name of a file here.
 _INPUT = "package.zip"
 _PAYLOAD = DEFAULT_CHUNK - HEADER_SIZE
-#: Seconds for a refusal to leave before its link is closed. No timer of a machine: the link's is in
-#: its last state, and this effect ends by itself.
+#: Seconds for a refusal to leave before its link is closed; a link in its last state has no timer.
 _LAST_WORDS_S = 5.0
 
 
