@@ -247,9 +247,10 @@ class SendAck(Effect, frozen=True, kw_only=True):
 
 
 class Farewell(Effect, frozen=True, kw_only=True):
-    """Say bye, and wait until it has left."""
+    """Say bye, and why, and wait until it has left."""
 
     owner = Owner.LINKS
+    code: ErrorCode
 
 
 class ClosePeer(Effect, frozen=True, kw_only=True):

@@ -268,7 +268,9 @@ class LinkLost(Event, frozen=True, kw_only=True):
     """A link of this session ended."""
 
     link: str
-    farewell: bool  # the peer said bye
+    farewell: bool  # the peer said bye, or this side did
+    code: str = ""  # of the peer's bye
+    reason: str = ""
 
 
 class RoomEntered(Event, frozen=True, kw_only=True):
@@ -277,6 +279,13 @@ class RoomEntered(Event, frozen=True, kw_only=True):
 
 class RoomLeft(Event, frozen=True, kw_only=True):
     """There is no signaling server to dial by."""
+
+
+class RoomRefused(Event, frozen=True, kw_only=True):
+    """The signaling server lets this client in no more, and no link of it is on its way."""
+
+    code: ErrorCode
+    reason: str
 
 
 class LinkNear(Event, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ class LinkFacts(Struct, frozen=True, kw_only=True):
     foreign: bool = False  # the peer speaks sleap-rtc
     generation: int = 1
     farewell: bool = False  # nobody comes back to its session: the peer said bye, or can't
+    code: str = ""  # of the peer's bye
     reason: str = ""  # why it ended, for people
 
 

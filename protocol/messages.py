@@ -95,9 +95,10 @@ class Pong(Message, frozen=True, kw_only=True, tag="pong"):
 
 
 class Bye(Message, frozen=True, kw_only=True, tag="bye"):
-    """This side leaves on purpose."""
+    """This side ends the session on purpose."""
 
     reason: str = ""
+    code: ErrorCode = ErrorCode.WORKER_LEAVING
 
 
 class Error(Message, frozen=True, kw_only=True, tag="error"):

@@ -19,9 +19,11 @@ from protocol.lifecycle import JobState, Outcome
 
 #: States that a job never leaves.
 FINAL = frozenset({JobState.DONE, JobState.REJECTED})
-#: Seconds without a piece of output after the job's end, until the rest is no longer awaited.
+#: Seconds with a link, but without a piece of output after the job's end, until the rest is no
+#: longer awaited. No timer of a machine: the job is over, and only this program still waits.
 LOG_PATIENCE = 5.0
-#: Seconds that a cancellation may take when the user leaves.
+#: Seconds that a cancellation may take when the user leaves, with a link or without: no timer of a
+#: machine, since it is the user who waits.
 LEAVE_PATIENCE = 5.0
 #: Lines of output that are kept for the end.
 TAIL = 10
@@ -133,12 +135,11 @@ class Follower:
         return self._ending._replace(tail=tuple(self._tail))
 
     async def _rest_of_log(self, wishes: "asyncio.Queue[Wish]") -> None:
-        loop = asyncio.get_running_loop()
         with contextlib.suppress(TimeoutError, ConnectionOver):
-            async with asyncio.timeout(LOG_PATIENCE) as limit:
+            async with self._connection.patience.within(LOG_PATIENCE) as deadline:
 
                 def enough() -> bool:
-                    limit.reschedule(loop.time() + LOG_PATIENCE)
+                    deadline.begin_anew()
                     return self._log_ended
 
                 await self._with_wishes(wishes, enough)

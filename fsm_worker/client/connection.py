@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fsm_worker.client.followed_logs import FollowedLogs
+from fsm_worker.client.patience import Patience
 from fsm_worker.client.requests import Requests, ReservationRefused
 from fsm_worker.client.worker_link import ConnectionOver, WorkerLink
 from fsm_worker.events import SendRequested, Timer
@@ -27,7 +28,7 @@ from protocol.table import Direction, MachineName, tag_of
 
 __all__ = ["ConnectionOver", "ReservationRefused", "WorkerConnection"]
 
-#: Seconds that a worker may take to answer a request.
+#: Seconds that a worker with a link may take to answer. A request is no machine, and has no timer.
 PATIENCE = 30.0
 
 K = TypeVar("K", bound=m.Message)
@@ -57,6 +58,7 @@ class WorkerConnection:
     ) -> None:
         self._news: asyncio.Queue[m.Message | None] = asyncio.Queue()
         self._requests = Requests()
+        self.patience = Patience()  # with the worker; whoever waits for its words asks here
         self._files: dict[str, asyncio.Future[None]] = {}
         self._welcome: asyncio.Future[m.Welcome] = asyncio.get_running_loop().create_future()
         self._over: ConnectionOver | None = None
@@ -345,12 +347,12 @@ class WorkerConnection:
         future = self._requests.ask(message, replies, event)
         self._link.send(message)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with self.patience.within(PATIENCE):
                 return await future
         except TimeoutError as error:
             raise ConnectionOver(
                 ErrorCode.ABORTED,
-                f"the worker did not answer {tag_of(type(message))} in {PATIENCE:.0f} s",
+                f"the worker did not answer {tag_of(type(message))} in {PATIENCE:g} s",
             ) from error
         finally:
             self._requests.forget(future)
@@ -367,6 +369,7 @@ class WorkerConnection:
             self._news.put_nowait(message)
 
     def _watch(self, step: Step) -> None:
+        self.patience.watch(step)
         if step.machine is not MachineName.RECEIVING:
             return
         waiting = self._files.get(getattr(step.facts, "job", ""))

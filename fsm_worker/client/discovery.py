@@ -19,7 +19,8 @@ from protocol.signaling import (
     SignalingRefused,
 )
 
-#: Seconds that a signaling server may take for everything.
+#: Seconds that a signaling server may take for everything. No timer of a machine: there is none
+#: before a worker was found.
 PATIENCE = 10.0
 
 

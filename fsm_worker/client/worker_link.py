@@ -16,6 +16,7 @@ from fsm_worker.effects import Owner
 from fsm_worker.events import LinkRefused, Started, Timer, WorkerRefused, WorkerStopping
 from fsm_worker.identity import Identity, Only
 from fsm_worker.journal import Journal
+from fsm_worker.machines.defaults import CLIENT
 from fsm_worker.machines.engine import Step, Verdict
 from fsm_worker.machines.world import THE_SERVER
 from fsm_worker.machines.worlds import client_world
@@ -31,11 +32,6 @@ from protocol.lifecycle import SessionState
 from protocol.messages import Message
 from protocol.proof import SessionString, from_text
 from protocol.table import MachineName
-
-#: Seconds without a link after which a client gives up.
-GIVE_UP = 60.0
-#: Seconds that a farewell may take.
-_FAREWELL = 2.0
 
 
 class ConnectionOver(ConnectionError):
@@ -88,7 +84,7 @@ class WorkerLink:
         self.runtime = Runtime(
             self.world,
             journal,
-            overrides={Timer.SESSION: GIVE_UP, **timers},
+            overrides={**CLIENT, **timers},
             watch=self._watch,
         )
         self._links = PeerLinks(
@@ -188,8 +184,6 @@ class WorkerLink:
 
     async def _goodbye(self) -> None:
         self.runtime.post(MachineName.SESSION, self.id, WorkerStopping())  # its links end with it
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL):
-                while any(map(self.world.live, (MachineName.SESSION, MachineName.LINK))):
-                    self._moved.clear()
-                    await self._moved.wait()
+        while any(map(self.world.live, (MachineName.SESSION, MachineName.LINK))):
+            self._moved.clear()  # a link that can't say bye is closed by its timer
+            await self._moved.wait()

@@ -9,6 +9,8 @@ Laws:
 - Nobody is dialled while no signaling server carries our offers.
 - A worker that is not there or does not want us is not dialled again, unless it once was ours. One
   link that did not come up is no such word: whoever gives up in the end is told why it did not.
+- Whoever can't get a link any more, because its signaling server refuses it, is told that at once.
+- Who ends the session says why, and the program that uses the client hears it in those words.
 """
 
 from fsm_worker.effects import Deliver, Dial, ForgetSession, HoldOutbox, SendResume, arm
@@ -23,6 +25,7 @@ from fsm_worker.events import (
     OutOfStep,
     RoomEntered,
     RoomLeft,
+    RoomRefused,
     Started,
     Timer,
     WorkerRefused,
@@ -59,6 +62,18 @@ _unreachable = fold(
     "reason := it can't be reached: reason",
     lambda facts, _event: ": ".join(filter(None, ("the worker can't be reached", facts.reason))),
 )
+_ended = (
+    fold(
+        "code",
+        "code := the bye's, or aborted",
+        lambda _facts, event: event.code or ErrorCode.ABORTED.value,
+    ),
+    fold(
+        "reason",
+        "reason := the session has ended: the link's reason",
+        lambda _facts, event: ": ".join(filter(None, ("the session has ended", event.reason))),
+    ),
+)
 _AGAIN = (Dial, arm(Timer.REDIAL))
 
 ROWS = (
@@ -71,13 +86,14 @@ ROWS = (
     Row("K41", (S.DETACHED,), LinkRefused, (), None, (take("reason"),)),
     Row("K2", (S.ATTACHED,), m.Welcome, (), None,
         (put("welcomed", True),), (SendResume, Deliver)),
-    Row("K3", (S.ATTACHED,), LinkLost, (~farewell, welcomed), S.DETACHED,
+    Row("K3", (S.ATTACHED,), LinkLost, (~farewell, welcomed, in_room), S.DETACHED,
         (put("link", ""), _dial), (*_AGAIN, arm(Timer.SESSION))),
+    Row("K43", (S.ATTACHED,), LinkLost, (~farewell, welcomed, ~in_room), S.DETACHED,
+        (put("link", ""),), (arm(Timer.SESSION),)),
     Row("K33", (S.ATTACHED,), LinkLost, (~farewell, ~welcomed), S.DETACHED,
         (put("link", ""),), (arm(Timer.REDIAL), arm(Timer.SESSION))),
     Row("K4", (S.ATTACHED,), LinkLost, (farewell,), S.CLOSED,
-        (put("link", ""), put("code", ErrorCode.WORKER_LEAVING),
-         put("reason", "the worker has left")), (ForgetSession,)),
+        (put("link", ""), *_ended), (ForgetSession,)),
     Row("K30", (S.DETACHED,), Timer.REDIAL, (in_room, ~near), None, (_dial,), _AGAIN),
     Row("K37", (S.DETACHED, S.ATTACHED), LinkNear, (), None, (put("near", True),)),
     Row("K38", (S.DETACHED,), LinkFar, (), None, (put("near", False),), (arm(Timer.REDIAL),)),
@@ -89,6 +105,8 @@ ROWS = (
          put("reason", "the worker can't be reached: its signaling server lets nobody in")),
         (ForgetSession,)),
     Row("K32", (S.ATTACHED, S.DETACHED), WorkerRefused, (~welcomed,), S.CLOSED,
+        (take("code"), take("reason")), (ForgetSession,)),
+    Row("K44", (S.DETACHED,), RoomRefused, (), S.CLOSED,
         (take("code"), take("reason")), (ForgetSession,)),
     Row("K5", (S.ATTACHED, S.DETACHED), WorkerStopping, (), S.CLOSED,
         (put("link", ""), put("code", ErrorCode.ABORTED),

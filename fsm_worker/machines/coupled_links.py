@@ -15,6 +15,7 @@ from fsm_worker.events import (
     LinkUp,
     RoomEntered,
     RoomLeft,
+    RoomRefused,
     SessionEnded,
     Superseded,
     TerminateRequested,
@@ -37,7 +38,8 @@ M, W = MachineName, WorkerState
 #: Sessions of one key: a client that is killed over and over leaves one each time.
 KEEP_SESSIONS = 16
 _NEAR = (LinkState.SECURING, LinkState.AUTHENTICATING)
-_MAKING = (LinkState.NEGOTIATING, LinkState.CHECKING, *_NEAR)
+_ANSWERED = (LinkState.CHECKING, *_NEAR)
+_MAKING = (LinkState.NEGOTIATING, *_ANSWERED)
 _LINK_OVER = (LinkState.CLOSING, LinkState.CLOSED, LinkState.FAILED, LinkState.REJECTED)
 
 
@@ -106,6 +108,8 @@ def links_are_lost(world: World) -> Iterator[Forced]:
                 LinkLost(
                     link=session.facts.link,
                     farewell=link is not None and link.facts.farewell,
+                    code=link.facts.code if link is not None else "",
+                    reason=link.facts.reason if link is not None else "",
                 ),
             )
 
@@ -173,6 +177,22 @@ def room_is_refused(world: World) -> Iterator[Forced]:
     for session in world.live(M.SESSION):
         if not session.facts.welcomed:
             refusal = WorkerRefused(code=ErrorCode(server.facts.code), reason=server.facts.reason)
+            yield Forced(M.SESSION, session.subject, refusal)
+
+
+def room_is_closed(world: World) -> Iterator[Forced]:
+    """A client that was welcomed ends when the server refuses it for good, and it has no link.
+
+    A link that has the worker's answer needs no server any more, and may still come up.
+    """
+    server = world.get(M.SIGNALLING, THE_SERVER)
+    if server is None or server.state is not SignallingState.REFUSED:
+        return
+    if any(link.state in _ANSWERED for link in world.live(M.LINK)):
+        return
+    for session in world.live(M.SESSION):
+        if session.state is SessionState.DETACHED and session.facts.welcomed:
+            refusal = RoomRefused(code=ErrorCode(server.facts.code), reason=server.facts.reason)
             yield Forced(M.SESSION, session.subject, refusal)
 
 

@@ -32,6 +32,7 @@ from fsm_worker.machines.coupled_links import (
     links_end_with_sessions,
     nobody_can_come,
     room_comes_and_goes,
+    room_is_closed,
     room_is_refused,
     too_many_sessions,
     worker_has_stopped,
@@ -70,6 +71,8 @@ CLIENT_COUPLINGS: tuple[Coupling, ...] = (
              "link (those): session_ended", links_end_with_sessions),
     Coupling("C21", "the server does not let a client in that no worker has welcomed",
              "session: worker_refused", room_is_refused),
+    Coupling("C31", "the server refuses a client for good that has no link, nor one on its way",
+             "session (one that was welcomed): room_refused", room_is_closed),
 )  # fmt: skip
 
 WORKER_COUPLINGS: tuple[Coupling, ...] = (

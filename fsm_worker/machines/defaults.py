@@ -1,4 +1,7 @@
-"""How long every timer runs. The only place with durations.
+"""How long every timer of a machine runs: the only place with durations of lifecycles.
+
+Where else a number of seconds stands, it bounds a wait inside one effect, or a program's wait for
+the sake of its user, and a comment says so.
 
 A value is seconds, or a function of the machine's facts; None means that the timer is not armed
 (no limit was asked for). An operator's overrides are seconds by timer.
@@ -59,6 +62,14 @@ SECONDS: Mapping[Timer, Duration] = MappingProxyType(
         Timer.IDLE: 60.0,
         # longer than a reservation can last without a job: the worker ends that one, and says so
         Timer.TALK: 600.0,
+    }
+)
+
+#: What a client's machines have instead, beneath its program's overrides.
+CLIENT: Mapping[Timer, float] = MappingProxyType(
+    {
+        Timer.SESSION: 60.0,  # somebody waits for it: it gives up before a worker forgets it
+        Timer.CLOSE: 2.0,  # and wants to leave
     }
 )
 

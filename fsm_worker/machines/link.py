@@ -86,6 +86,8 @@ def guest_key(peer: str) -> str:
 _PRE = (S.NEGOTIATING, S.CHECKING, S.SECURING, S.AUTHENTICATING)
 _UP = (S.UP, S.SUSPECT)
 _ALIVE = (arm(Timer.PING), arm(Timer.QUIET))
+#: Characters of a peer's words that are kept.
+_WORDS = 200
 _FAIL = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.ABORTED))
 _REJECT = (ClosePeer, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
 _TURN_AWAY = (TurnAway, do(ReportLinkFailure, code=ErrorCode.NOT_AUTHENTICATED))
@@ -96,6 +98,15 @@ _GUEST = (
     put("rights", (Right.SUBMIT.value,)),
     take("session"),
     put("farewell", True),
+)
+#: What the peer says of its bye.
+_WHY = (
+    take("code"),
+    fold(
+        "reason",
+        "reason := the bye's, or that the peer left",
+        lambda _facts, event: event.message.reason[:_WORDS] or "the peer left",
+    ),
 )
 
 
@@ -178,18 +189,18 @@ SHARED = (
     Row("L35", _UP, FrameRefused, (few_strikes,), None),
     Row("L36", _UP, FrameRefused, (~few_strikes,), S.CLOSING,
         (put("farewell", True), put("reason", "too many frames without meaning")),
-        (Farewell, arm(Timer.CLOSE))),
-    Row("L37", _UP, Bye, (), S.CLOSED, (put("farewell", True), put("reason", "the peer left")),
-        (ClosePeer,)),
+        (do(Farewell, code=ErrorCode.MALFORMED), arm(Timer.CLOSE))),
+    Row("L37", _UP, Bye, (), S.CLOSED, (put("farewell", True), *_WHY), (ClosePeer,)),
     # ends
     # no farewell: the peer would take it for the end of the session, which goes on
     Row("L38", (*_PRE, *_UP), Superseded, (), S.CLOSED,
         (put("reason", "a newer link took over"),), (ClosePeer,)),
     Row("L53", (*_PRE, *_UP), SessionEnded, (), S.CLOSING,
         (put("farewell", True), put("reason", "this session is over, or somebody else's")),
-        (Farewell, arm(Timer.CLOSE))),
+        (do(Farewell, code=ErrorCode.ABORTED), arm(Timer.CLOSE))),
     Row("L39", (*_PRE, *_UP), WorkerStopping, (), S.CLOSING,
-        (put("farewell", True), put("reason", "this side leaves")), (Farewell, arm(Timer.CLOSE))),
+        (put("farewell", True), put("reason", "the worker leaves")),
+        (do(Farewell, code=ErrorCode.WORKER_LEAVING), arm(Timer.CLOSE))),
     Row("L40", (S.CLOSING,), Flushed, (), S.CLOSED, (), (ClosePeer,)),
     Row("L41", (S.CLOSING,), Timer.CLOSE, (), S.CLOSED, (), (ClosePeer,)),
     Row("L42", (S.CLOSING,), PeerClosed, (), S.CLOSED, (), (ClosePeer,)),

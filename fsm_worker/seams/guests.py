@@ -67,7 +67,7 @@ from protocol.table import MachineName
 #: The one input of a guest's job; what the client calls it is no name of a file here.
 _INPUT = "package.zip"
 _PAYLOAD = DEFAULT_CHUNK - HEADER_SIZE
-#: Seconds for a refusal to leave before its link is closed.
+#: Seconds for a refusal to leave before its link is closed; a link in its last state has no timer.
 _LAST_WORDS_S = 5.0
 
 

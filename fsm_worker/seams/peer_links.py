@@ -346,7 +346,8 @@ class PeerLinks:
         """Says bye and waits until it has left; the table's timer bounds the wait."""
         channels = self._links.get(effect.subject)
         if channels is not None:
-            self.write(effect.subject, Frame(msg=m.Bye(reason=effect.facts.reason)))
+            bye = m.Bye(code=effect.code, reason=effect.facts.reason)
+            self.write(effect.subject, Frame(msg=bye))
             await channels.flushed(CONTROL_LABEL)
         self._post(effect.subject, Flushed())
 

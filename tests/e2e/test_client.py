@@ -191,6 +191,10 @@ class Relay:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
+    def leads_to(self, port: int) -> None:
+        """Whoever comes from now on comes to another server."""
+        self._port = port
+
     async def cut(self) -> None:
         assert self._listener is not None
         self._listener.close()

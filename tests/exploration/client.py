@@ -22,6 +22,8 @@ from tests.exploration.stage import Frozen, Stage, Task
 
 M = MachineName
 SESSION, LINKS, KEY = "s-1", ("l-1", "l-2"), "Kw"
+#: A link that has the worker's answer comes up without a server.
+ANSWERED = {LinkState.CHECKING, LinkState.SECURING, LinkState.AUTHENTICATING}
 
 
 # --- laws of a client -----------------------------------------------------------------------------
@@ -37,11 +39,13 @@ def who_can_dial_does(_before: Frozen, stage: Stage) -> Iterator[str]:
             lost = isinstance(step.event, e.LinkLost) and facts.welcomed
             if (entered or lost) and not dials:
                 yield f"{type(step.event).__name__}, and it does not dial"
+        if dials and not facts.in_room:
+            yield f"{type(step.event).__name__}: it dials where no offer can travel"
         again = isinstance(step.event, e.TimerExpired) and step.event.timer is e.Timer.REDIAL
         if again and not dials:
             yield "it was to dial again, and does not"
-        if again and (not facts.in_room or facts.near):
-            yield "it dials where no offer can travel, or where a link is about to prove itself"
+        if again and facts.near:
+            yield "it dials where a link is about to prove itself"
 
 
 def an_answer_is_taken(_before: Frozen, stage: Stage) -> Iterator[str]:
@@ -51,7 +55,11 @@ def an_answer_is_taken(_before: Frozen, stage: Stage) -> Iterator[str]:
 
 
 def who_waits_for_a_link_dials_again(_before: Frozen, stage: Stage) -> Iterator[str]:
+    refused = stage.state(M.SIGNALLING, THE_SERVER) is SignallingState.REFUSED
+    comes = any(link.state in ANSWERED for link in stage.world.live(M.LINK))
     for session in stage.world.live(M.SESSION):
+        if session.state is SessionState.DETACHED and refused and not comes:
+            yield "it waits for a server that has refused it for good"
         waits = session.state is SessionState.DETACHED and session.facts.in_room
         if waits and not session.facts.near and e.Timer.REDIAL not in session.armed:
             yield "it waits for a link that nobody dials"
@@ -83,6 +91,26 @@ def a_session_that_ends_says_why(_before: Frozen, stage: Stage) -> Iterator[str]
         refused = isinstance(step.event, e.WorkerRefused)
         if refused and step.after != SessionState.CLOSED:
             yield "the worker does not want it, and it goes on"
+
+
+def who_ends_a_session_is_quoted(_before: Frozen, stage: Stage) -> Iterator[str]:
+    """In its own words, and with its own code."""
+    for step in laws.fired(stage, M.SESSION):
+        facts: Any = step.facts
+        if isinstance(step.event, e.LinkLost) and step.after == SessionState.CLOSED:
+            byes = [
+                one.event.message
+                for one in laws.fired(stage, M.LINK)
+                if isinstance(one.event, Received) and isinstance(one.event.message, m.Bye)
+            ]
+            for bye in byes:
+                if facts.code != bye.code or bye.reason not in facts.reason:
+                    yield f"it said {bye}, and the program hears {facts.code}: {facts.reason}"
+            if not byes and facts.code == ErrorCode.WORKER_LEAVING:
+                yield "this side has said goodbye, and the worker is said to leave"
+        if isinstance(step.event, e.RoomRefused | e.WorkerRefused):
+            if (facts.code, facts.reason) != (step.event.code, step.event.reason):
+                yield f"it was refused with {step.event.code}, and the program hears {facts.code}"
 
 
 def one_link_is_kept(_before: Frozen, stage: Stage) -> Iterator[str]:
@@ -143,6 +171,8 @@ def _link(stage: Stage, link: str) -> Iterator[tuple[str, Event]]:
     if instance.state in laws.UP:
         for word in two_clients.LIFE:
             yield type(word).__name__, Received(message=word, link=link)
+        sent_away = m.Bye(code=ErrorCode.MALFORMED, reason="nonsense")
+        yield "says why it sends us away", Received(message=sent_away, link=link)
         for number, expected in ((0, 1), (1, 1), (1, 2), (2, 1)):
             frame = e.FrameArrived(number=number, expected=expected)
             yield f"sends number {number} of {expected}", frame
@@ -229,8 +259,12 @@ def first() -> Stage:
 
 
 def settle(stage: Stage) -> None:
-    """Generations are counted from one; reasons are for people."""
+    """Generations are counted from one; reasons are for people, but a server's last one."""
+    last = stage.facts(M.SIGNALLING, THE_SERVER).reason
     server.settle_server(stage)
+    if stage.state(M.SIGNALLING, THE_SERVER) is SignallingState.REFUSED:  # it is told later
+        room = stage.world.machines[M.SIGNALLING][THE_SERVER]
+        room.facts = structs.replace(room.facts, reason=last)
     alive = stage.world.machines[M.LINK]
     if LINKS[0] not in alive and LINKS[1] in alive:
         instance = alive.pop(LINKS[1])
@@ -278,6 +312,7 @@ CLIENT = Product(
         an_answer_is_taken,
         what_the_worker_says_reaches_the_program,
         a_session_that_ends_says_why,
+        who_ends_a_session_is_quoted,
         one_link_is_kept,
         it_knows_where_it_stands,
         *laws.LINK_LAWS,
@@ -304,6 +339,12 @@ CLIENT = Product(
             and step.after == SessionState.ATTACHED
             and getattr(step.facts, "welcomed", False) for step in stage.steps
         ),
+        "a client that was welcomed hears that its server refuses it": lambda stage: any(
+            isinstance(step.event, e.RoomRefused) and bool(step.row) for step in stage.steps
+        ),
+        "a link that has its answer comes up after the server's refusal": lambda stage: any(
+            isinstance(step.event, e.LinkUp) and bool(step.row) for step in stage.steps
+        ) and stage.state(M.SIGNALLING, THE_SERVER) is SignallingState.REFUSED,
         "another worker's key does not resume it": lambda stage: any(
             isinstance(step.event, e.SessionEnded) and bool(step.row) for step in stage.steps
         ),

@@ -57,6 +57,7 @@ EVENTS: dict[type[Event], Event] = {
         e.LinkFar(),
         e.RoomEntered(),
         e.RoomLeft(),
+        e.RoomRefused(code=ErrorCode.NOT_AUTHENTICATED, reason="the room's token is wrong"),
         e.InputStored(name="package.zip"),
         e.InputRefused(name="package.zip", code=ErrorCode.INPUT_REFUSED, reason="it was refused"),
         e.ValidationPassed(stages=2),

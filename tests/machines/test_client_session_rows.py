@@ -14,6 +14,10 @@ from tests.protocol.samples import BY_TYPE
 
 LINK_2 = e.LinkUp(link="l-2", generation=2, key="Kw", peer="w-1")
 REFUSED = e.WorkerRefused(code=ErrorCode.NOT_AUTHENTICATED, reason="this key is not known here")
+NO_ROOM = e.RoomRefused(code=ErrorCode.NOT_AUTHENTICATED, reason="the token is wrong")
+BYE = e.LinkLost(
+    link="l-1", farewell=True, code=ErrorCode.WORKER_LEAVING, reason="the worker leaves"
+)
 HELD = {"key": "Kw", "link": "l-1", "generation": 1, "peer": "w-1", "dialled": 1}
 DIALS = "Dial Timer(redial)"
 
@@ -27,7 +31,10 @@ CASES = (
          {"link": "l-1", "reason": "no way"},
          key="Kw", link="l-2", generation=2, peer="w-1", reason=""),
     case("K3", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
-         f"{DIALS} Timer(session)", {**HELD, "welcomed": True}, link="", dialled=2),
+         f"{DIALS} Timer(session)", {**HELD, "welcomed": True, "in_room": True},
+         link="", dialled=2),
+    case("K43", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
+         "Timer(session)", {**HELD, "welcomed": True}, link=""),
     # One that was never let in waits before it tries again: the worker may be refusing it.
     case("K33", "attached", e.LinkLost(link="l-1", farewell=False), "detached",
          "Timer(redial) Timer(session)", HELD, link=""),
@@ -39,8 +46,10 @@ CASES = (
     case("K40", "attached", e.OutOfStep(), "closed", "ForgetSession", HELD, link="",
          code=ErrorCode.ABORTED, reason=Says("forgotten")),
     # It ends when the worker leaves, can't be reached, or does not want it.
+    case("K4", "attached", BYE, "closed", "ForgetSession",
+         HELD, link="", code=ErrorCode.WORKER_LEAVING, reason=Says("ended: the worker leaves")),
     case("K4", "attached", e.LinkLost(link="l-1", farewell=True), "closed", "ForgetSession",
-         HELD, link="", code=ErrorCode.WORKER_LEAVING, reason=Says("left")),
+         HELD, link="", code=ErrorCode.ABORTED, reason=Says("has ended")),
     case("K31", "detached", Timer.SESSION, "closed", "ForgetSession", {"in_room": True},
          code=ErrorCode.UNREACHABLE, reason=Says("reached")),
     case("K42", "detached", Timer.SESSION, "closed", "ForgetSession",
@@ -51,6 +60,8 @@ CASES = (
     case("K41", "detached", e.LinkRefused(reason="no way"), STAYS, reason="no way"),
     case("K32", "attached detached", REFUSED, "closed", "ForgetSession",
          code=ErrorCode.NOT_AUTHENTICATED, reason=Says("not known")),
+    case("K44", "detached", NO_ROOM, "closed", "ForgetSession", {"welcomed": True},
+         code=ErrorCode.NOT_AUTHENTICATED, reason=Says("token")),
     case("K5", "attached detached", e.WorkerStopping(), "closed", "ForgetSession", HELD, link="",
          code=ErrorCode.ABORTED, reason=Says("has left")),
     case("K6", "attached detached", e.OutboxFilled(), "closed", "ForgetSession", HELD, link="",

@@ -49,6 +49,7 @@ def foreign(*, secret: bool) -> e.Event:
 
 PROOF = received(Proof(signature="S"))
 BROKEN = e.EffectFailed(effect="handle_connection", reason="the SDP makes no sense")
+NONSENSE = Bye(code=ErrorCode.MALFORMED, reason="x" * 300)
 PRE = "negotiating checking securing authenticating"
 UP = "up suspect"
 ALIVE = "Timer(ping) Timer(quiet)"
@@ -135,15 +136,18 @@ SHARED = (
     case("L34", "suspect", Timer.LOST, "failed", "ClosePeer", reason=Says("silent")),
     # Two frames without meaning are forgiven.
     case("L35", UP, refused(2), STAYS),
-    case("L36", UP, refused(3), "closing", "Farewell Timer(close)", farewell=True,
+    case("L36", UP, refused(3), "closing", "Farewell(malformed) Timer(close)", farewell=True,
          reason=Says("without meaning")),
     # Ends: on purpose, replaced, or lost.
-    case("L37", UP, received(Bye()), "closed", "ClosePeer", farewell=True, reason=Says("left")),
+    case("L37", UP, received(Bye()), "closed", "ClosePeer", farewell=True,
+         code=ErrorCode.WORKER_LEAVING, reason=Says("left")),
+    case("L37", UP, received(NONSENSE), "closed", "ClosePeer", farewell=True,
+         code=ErrorCode.MALFORMED, reason="x" * 200),
     case("L38", f"{PRE} {UP}", e.Superseded(), "closed", "ClosePeer", reason=Says("took over")),
-    case("L53", f"{PRE} {UP}", e.SessionEnded(), "closing", "Farewell Timer(close)",
-         farewell=True, reason=Says("session is over")),
-    case("L39", f"{PRE} {UP}", e.WorkerStopping(), "closing", "Farewell Timer(close)",
-         farewell=True, reason=Says("leaves")),
+    case("L53", f"{PRE} {UP}", e.SessionEnded(), "closing",
+         "Farewell(aborted) Timer(close)", farewell=True, reason=Says("session is over")),
+    case("L39", f"{PRE} {UP}", e.WorkerStopping(), "closing",
+         "Farewell(worker_leaving) Timer(close)", farewell=True, reason=Says("leaves")),
     case("L40", "closing", e.Flushed(), "closed", "ClosePeer"),
     case("L41", "closing", Timer.CLOSE, "closed", "ClosePeer"),
     case("L42", "closing", e.PeerClosed(), "closed", "ClosePeer"),

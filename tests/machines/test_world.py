@@ -923,10 +923,10 @@ def test_an_event_that_fires_no_row_forces_nothing() -> None:
 # --- the client's world ---------------------------------------------------------------------------
 
 
-def dial(world: World, link: str, generation: int, key: str = "Kw") -> None:
+def dial(world: World, link: str, generation: int, key: str = "Kw", session: str = "s-a") -> None:
     """A client's link from its offer to the worker's proof."""
     for event in (
-        e.DialRequested(peer="w-1", session="s-a", generation=generation),
+        e.DialRequested(peer="w-1", session=session, generation=generation),
         e.RecvAnswer(sdp="v=0"),
         e.IceCompleted(),
         e.ControlOpened(native=True),
@@ -1022,6 +1022,58 @@ def test_a_client_whom_the_server_refuses_is_told_at_once() -> None:
     )
     closed = world.get(M.SESSION, "s-1")
     assert closed is None  # over, and forgotten
+
+
+def refused_for_good(world: World) -> list[Step]:
+    """The server was lost, and has forgotten this client; its timer of a new attempt ran out."""
+    steps: list[Step] = []
+    world.feed(M.SIGNALLING, THE_SERVER, e.SocketFailed(reason="the server went"))
+    serial = world.get(M.SIGNALLING, THE_SERVER).armed[Timer.DELAY]
+    for event in (
+        e.TimerExpired(timer=Timer.DELAY, serial=serial),
+        e.SocketOpened(),
+        e.RecvRefusal(final=True, code=ErrorCode.NOT_AUTHENTICATED, reason="it has restarted"),
+    ):
+        steps += world.feed(M.SIGNALLING, THE_SERVER, event)
+    return steps
+
+
+def client_in_session() -> World:
+    """A client's world, its session welcomed."""
+    world = client_at_work()
+    world.feed(M.SIGNALLING, THE_SERVER, e.SocketOpened())
+    world.feed(M.SIGNALLING, THE_SERVER, e.RecvRegistered(room="r"))
+    dial(world, "l-1", 1, session="s-1")
+    welcome = m.Welcome(session="s-1", received=0, rights=(), worker="w")
+    world.feed(M.SESSION, "s-1", e.Received(message=welcome, link="l-1", session="s-1"))
+    return world
+
+
+def test_a_client_that_the_server_refuses_keeps_its_link_and_ends_after_it_for_that_reason() -> (
+    None
+):
+    world = client_in_session()
+    refused_for_good(world)
+    assert world.get(M.SESSION, "s-1").state is SessionState.ATTACHED
+    lost = world.feed(M.LINK, "l-1", e.PeerClosed())
+    assert [step.row for step in lost if step.machine is M.SESSION] == ["K43", "K44"]
+    assert not dialled(lost)
+    assert lost[-1].facts.code is ErrorCode.NOT_AUTHENTICATED
+    assert lost[-1].facts.reason == "it has restarted"
+
+
+def test_a_link_that_has_the_worker_s_answer_may_come_up_though_the_server_refuses_its_client() -> (
+    None
+):
+    world = client_in_session()
+    world.feed(M.LINK, "l-1", e.PeerClosed())
+    again = e.DialRequested(peer="w-1", session="s-1", generation=2)
+    for event in (again, e.RecvAnswer(sdp="v=0")):
+        world.feed(M.LINK, "l-2", event)
+    refused_for_good(world)
+    assert world.get(M.SESSION, "s-1").state is SessionState.DETACHED
+    steps = world.feed(M.LINK, "l-2", e.IceFailed())
+    assert [step.row for step in steps if step.machine is M.SESSION] == ["K44"]
 
 
 def test_a_client_goes_on_after_a_link_that_did_not_come_up_and_says_in_the_end_why_none_did() -> (

@@ -53,7 +53,7 @@ FRAMES: tuple[Frame, ...] = (
     Frame(ack=9, msg=m.Ack()),
     Frame(msg=m.Ping(n=7)),
     Frame(msg=m.Pong(n=7)),
-    Frame(msg=m.Bye(reason="done")),
+    Frame(msg=m.Bye(code=ErrorCode.ABORTED, reason="done")),
     Frame(
         seq=3,
         ack=2,

@@ -13,11 +13,13 @@ import pytest
 from msgspec import structs
 
 from fsm_worker.cli.session import _not_there
+from fsm_worker.client import connection
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
-from fsm_worker.effects import SendWelcome
+from fsm_worker.effects import SendJobs, SendWelcome
 from fsm_worker.events import IceFailed, Timer
 from fsm_worker.identity import Identity
 from fsm_worker.seams import sessions as seam
+from fsm_worker.signaling.server import SignalingServer
 from protocol.errors import ErrorCode
 from protocol.lifecycle import WorkerState
 from protocol.table import MachineName
@@ -25,7 +27,7 @@ from tests.e2e.lab import Lab, connected, open_lab
 from tests.e2e.test_client import Relay
 from tests.rows.steps import Steps
 
-LINK, SESSION = MachineName.LINK, MachineName.SESSION
+LINK, SESSION, SIGNALLING = MachineName.LINK, MachineName.SESSION, MachineName.SIGNALLING
 SOON = {Timer.DELAY: 0.05, Timer.REDIAL: 0.3}
 
 
@@ -115,14 +117,24 @@ async def test_a_client_that_has_its_link_does_not_miss_the_server(tmp_path: Pat
         assert await away.client.jobs() == ()
 
 
-@pytest.mark.drives("session K3 K30 K34 K36")
+@pytest.mark.drives("session K3")
+async def test_a_client_that_loses_its_link_has_the_next_one_at_once(tmp_path: Path) -> None:
+    rarely = {Timer.REDIAL: 60.0}  # so it can't be the timer that dials
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, lab.client(timers=rarely) as client:
+        steps = Steps(client._link)
+        await lose_links(lab)
+        await steps.until(SESSION, "K3")
+        assert await client.jobs() == ()
+
+
+@pytest.mark.drives("session K43 K30 K34 K36")
 async def test_a_client_that_loses_its_link_while_the_server_is_away_dials_when_it_is_back(
     tmp_path: Path,
 ) -> None:
     async with asyncio.timeout(20), open_lab(tmp_path) as lab, by_a_relay(lab) as away:
         await away.cut()
         await lose_links(lab)
-        await away.steps.until(SESSION, "K3")
+        await away.steps.until(SESSION, "K43")
         asked = asyncio.create_task(away.client.jobs())
         with a_lost_offer(lab) as lost:
             await away.relay.mend()
@@ -161,17 +173,59 @@ async def test_one_link_that_finds_no_path_does_not_end_a_client(tmp_path: Path)
 # --- it is over -----------------------------------------------------------------------------------
 
 
-@pytest.mark.drives("session K42")
+@pytest.mark.drives("session K42 K43")
 async def test_who_asks_a_worker_that_can_t_be_reached_any_more_hears_so_in_the_end(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And not before: nobody can answer while there is no link."""
+    monkeypatch.setattr(connection, "PATIENCE", 0.1)
     async with asyncio.timeout(20), open_lab(tmp_path) as lab, by_a_relay(lab) as away:
         away.client._link.runtime.overrides[Timer.SESSION] = 0.3
         await away.cut()
         await lose_links(lab)
+        await away.steps.until(SESSION, "K43")
         with pytest.raises(ConnectionOver, match="its signaling server lets nobody in") as over:
             await away.client.jobs()
         assert over.value.code is ErrorCode.ABORTED
+
+
+@pytest.mark.drives("session K1")
+async def test_a_worker_that_has_its_link_and_does_not_answer_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.1)
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, lab.client() as client:
+        lab.worker.runtime.bindings[SendJobs] = lambda _effect: None
+        with pytest.raises(ConnectionOver, match="did not answer jobs_get") as over:
+            await client.jobs()
+        assert over.value.code is ErrorCode.ABORTED
+
+
+@pytest.mark.parametrize("first", ["the refusal", "the loss"])
+@pytest.mark.drives("session K44", "signalling S20")
+async def test_a_client_whose_server_has_restarted_hears_that_when_its_link_is_lost(
+    tmp_path: Path, first: str
+) -> None:
+    async with (
+        asyncio.timeout(20),
+        open_lab(tmp_path) as lab,
+        by_a_relay(lab) as away,
+        SignalingServer() as another,
+    ):
+        await away.cut()
+        away.relay.leads_to(another.port)
+        if first == "the refusal":
+            await away.relay.mend()
+            await away.steps.until(SIGNALLING, "S20")
+            assert await away.client.jobs() == ()  # it has its link
+            await lose_links(lab)
+        else:
+            await lose_links(lab)
+            await away.steps.until(SESSION, "K43")
+            await away.relay.mend()
+        over = await until_over(away.client)
+        assert over.code is ErrorCode.NOT_AUTHENTICATED
+        assert "it may have restarted" in str(over)
 
 
 @pytest.mark.drives("session K31 K41")
@@ -242,19 +296,6 @@ async def test_who_asks_for_more_than_can_wait_is_told_to_ask_for_less(
         async with lab.client() as again:
             for _ in range(50):
                 assert await again.jobs() == ()
-
-
-@pytest.mark.drives("session K5", "link L53")
-async def test_who_still_listens_when_the_program_leaves_is_not_told_that_the_worker_has_left(
-    tmp_path: Path,
-) -> None:
-    async with asyncio.timeout(20), open_lab(tmp_path) as lab:
-        worker = Steps(lab.worker)
-        async with lab.client() as client:
-            listening = asyncio.create_task(until_over(client))
-        over = await listening
-        assert (over.code, str(over)) == (ErrorCode.ABORTED, "this client has left")
-        await worker.until(SESSION, "N4")  # it has said goodbye
 
 
 # --- what it is told ------------------------------------------------------------------------------
