@@ -13,11 +13,11 @@ from fsm_worker.events import (
     LinkNear,
     LinkResumed,
     LinkUp,
+    NobodyCanCome,
     RoomEntered,
     RoomLeft,
     SessionEnded,
     Superseded,
-    TerminateRequested,
     WorkerRefused,
     WorkerStopping,
 )
@@ -63,7 +63,7 @@ def nobody_can_come(world: World) -> Iterator[Forced]:
         and worker.state in {W.AVAILABLE, W.MAINTENANCE, W.DEGRADED}
         and not world.live(M.SESSION)
     ):
-        yield Forced(M.WORKER, THE_WORKER, TerminateRequested())
+        yield Forced(M.WORKER, THE_WORKER, NobodyCanCome())
 
 
 def links_carry_sessions(world: World) -> Iterator[Forced]:

@@ -21,7 +21,7 @@ W = WorkerState
 AGAIN = {Timer.PROBE: 0.15}
 
 
-@pytest.mark.drives("worker W3 W43 W58 W65")
+@pytest.mark.drives("worker W3 W43 W79 W80")
 async def test_a_worker_whose_driver_fails_says_so_and_promises_its_slot_to_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,9 +70,10 @@ async def test_a_driver_that_breaks_in_an_unknown_way_costs_no_worker_and_a_brea
         lab.client() as client,
     ):
         await hears(client, W.DEGRADED, "file too short")
-        await client.drain()
+        await client.drain("a new driver")
+        assert "file too short" in (await client.status()).reason  # that is worse
         driver.works()
-        await hears(client, W.MAINTENANCE)
+        assert (await hears(client, W.MAINTENANCE)).reason == "a new driver"
         assert (await client.undrain()).drained is False
         await hears(client, W.AVAILABLE)
 
