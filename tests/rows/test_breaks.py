@@ -11,9 +11,11 @@ from fsm_worker.services.launcher import LocalProcess
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import Outcome, WorkerState
+from protocol.table import MachineName
 from tests.e2e.lab import open_lab
 from tests.rows.faults import played_driver
 from tests.rows.slot import ends, gate, hears, runs, waits
+from tests.rows.steps import Steps
 
 W = WorkerState
 
@@ -52,7 +54,7 @@ async def test_a_break_that_is_wanted_while_the_machine_is_looked_at_begins_when
         await client.drain("a new fan")
         assert (await client.status()).reason == "a new fan"
         driver.works()
-        assert (await hears(client, W.MAINTENANCE)).reason == "a new fan"
+        await hears(client, W.MAINTENANCE, "a new fan")
 
 
 @pytest.mark.drives("worker W58 W65")
@@ -75,8 +77,11 @@ async def test_a_break_that_is_taken_back_while_the_slot_is_cleaned_is_not_told_
             assert (await client.drain("a new fan")).state is W.CLEANING
             assert (await client.status()).reason == "a new fan"
             assert (await client.undrain()).state is W.CLEANING
+            steps = Steps(lab.worker)
             may_die.set()
-            assert (await hears(client, W.AVAILABLE)).reason == ""
+            await steps.until(MachineName.WORKER, "W10")
+            now = await client.status()
+            assert (now.state, now.reason) == (W.AVAILABLE, "")
 
 
 @pytest.mark.drives("worker W70 W67")
