@@ -125,6 +125,13 @@ class NeedChecked(Event, frozen=True, kw_only=True):
     unmet: tuple[str, ...] = ()  # a sentence for each requirement that is not met
 
 
+class NeedCheckFailed(Event, frozen=True, kw_only=True):
+    """What somebody who asks for the slot needs could not be compared with what is here."""
+
+    key: str
+    session: str  # where the answer goes
+
+
 class ReservationClaimed(Event, frozen=True, kw_only=True):
     """A job of the reservation's holder is on its way in."""
 
@@ -155,6 +162,18 @@ class JournalFailed(Event, frozen=True, kw_only=True):
     """What happened could not be written to disk."""
 
     reason: str
+
+
+class NobodyCanCome(Event, frozen=True, kw_only=True):
+    """The server refuses this worker, and nobody is attached."""
+
+
+class PackingBegan(Event, frozen=True, kw_only=True):
+    """The worker is stopping, and results of a job are being packed."""
+
+
+class PackingEnded(Event, frozen=True, kw_only=True):
+    """None are any more."""
 
 
 class EverythingKilled(Event, frozen=True, kw_only=True):

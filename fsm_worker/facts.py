@@ -29,12 +29,15 @@ class WorkerFacts(Struct, frozen=True, kw_only=True):
     claimed: bool = False  # a job of the holder is on its way in
     holds: int = 0  # how often it went on for that
     drained: bool = False  # an operator wants no further job to start
+    why_drained: str = ""  # in the operator's words
     grace_s: float = 0.0  # what a running job gets then; 0 means all it needs
     overdue: bool = False  # it has had that
     leaving: bool = False  # ends when the slot is free
+    asked: bool = False  # somebody asked for that: a second request ends what runs
+    packing: bool = False  # it is stopping, and results of a job are still being packed
     forced: bool = False  # ends now, whatever is alive
     gone: bool = False  # owners were told how their jobs ended: sessions may be closed
-    reason: str = ""  # of degraded or stopping, for people
+    reason: str = ""  # of a break, degraded or stopping, for people
 
 
 class LinkFacts(Struct, frozen=True, kw_only=True):

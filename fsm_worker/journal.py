@@ -2,9 +2,10 @@
 
 One SQLite file in the state folder, written by a thread of its own; what comes in while a commit is
 under way is committed together with the next (group commit). Rows of the worker, its jobs, their
-results and the sessions are kept where they change a state or a fact, each with the guards that
-were asked and their answers, so that `explain` can say why. Everything else, the rows of links
-above all, goes to a ring in memory, whose last steps are what a bug report needs.
+results and the sessions are kept where they change a state or a fact, and where the worker's life
+begins, each with the guards that were asked and their answers, so that `explain` can say why.
+Everything else, the rows of links above all, goes to a ring in memory, whose last steps are what a
+bug report needs.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fsm_worker.events import event_name, key_of
+from fsm_worker.events import Started, event_name, key_of
 from fsm_worker.machines.engine import Step, Verdict
 from protocol.table import MachineName
 
@@ -169,7 +170,8 @@ class Journal:
             if step.verdict is Verdict.ROW:
                 self.fired[step.machine, step.row] += 1
                 moved = step.before != step.after or step.facts_changed
-                if step.machine in DURABLE and moved:
+                begins = step.machine is MachineName.WORKER and isinstance(step.event, Started)
+                if step.machine in DURABLE and (moved or begins):
                     records.append(record_of(step))
         if not records:
             return None
@@ -200,7 +202,10 @@ class Journal:
                     for records, _ in batch:
                         database.executemany(_INSERT, records)
             except Exception as error:  # whatever it is, whoever waits must hear of it
-                _tell(batch, JournalBroken(f"{self.path} can't be written: {error}"))
+                log.warning("! %s can't be written: %s", self.path, error)
+                # clients hear this, and where the file lies is nobody's business
+                why = getattr(error, "strerror", None) or error
+                _tell(batch, JournalBroken(f"the journal can't be written: {why}"))
             else:
                 _tell(batch, None)
         if database is not None:

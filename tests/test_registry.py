@@ -203,3 +203,11 @@ def test_the_real_ones_agree() -> None:
     assert {row.machine for row in MESSAGES} - {None} <= set(MachineName)
     assert len(set(Effect.__subclasses__())) > 50
     assert frames.NotPerformed in set(leaves(frames.Frame))
+
+
+def test_a_coupling_s_number_is_one_row_s_at_either_side() -> None:
+    known = {row.id: row for row in coupling.CLIENT_COUPLINGS}
+    assert len(known) == len(coupling.CLIENT_COUPLINGS)
+    assert len({row.id for row in coupling.WORKER_COUPLINGS}) == len(coupling.WORKER_COUPLINGS)
+    for row in coupling.WORKER_COUPLINGS:
+        assert known.get(row.id, row) is row, row.id

@@ -15,6 +15,8 @@ from fsm_worker.events import (
     InputStored,
     JobDone,
     JobLeftGpu,
+    PackingBegan,
+    PackingEnded,
     ReservationClaimed,
     ReservationUnclaimed,
     ResultsAcknowledged,
@@ -116,6 +118,16 @@ def worker_leaves(world: World) -> Iterator[Forced]:
             or (job.state is J.STOPPING and job.facts.step + 1 < len(STOP_STEPS))
         ):
             yield Forced(M.JOB, job.subject, WorkerStopping())
+
+
+def results_are_packed(world: World) -> Iterator[Forced]:
+    """A worker that is stopping notes whether results are being packed."""
+    worker = world.get(M.WORKER, THE_WORKER)
+    if worker is None or worker.state is not W.STOPPING or worker.facts.forced:
+        return
+    packing = any(job.state is J.COLLECTING for job in world.live(M.JOB))
+    if packing is not worker.facts.packing:
+        yield Forced(M.WORKER, THE_WORKER, PackingBegan() if packing else PackingEnded())
 
 
 def nothing_is_left(world: World) -> Iterator[Forced]:

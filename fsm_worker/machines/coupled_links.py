@@ -13,12 +13,12 @@ from fsm_worker.events import (
     LinkNear,
     LinkResumed,
     LinkUp,
+    NobodyCanCome,
     RoomEntered,
     RoomLeft,
     RoomRefused,
     SessionEnded,
     Superseded,
-    TerminateRequested,
     WorkerRefused,
     WorkerStopping,
 )
@@ -65,7 +65,7 @@ def nobody_can_come(world: World) -> Iterator[Forced]:
         and worker.state in {W.AVAILABLE, W.MAINTENANCE, W.DEGRADED}
         and not world.live(M.SESSION)
     ):
-        yield Forced(M.WORKER, THE_WORKER, TerminateRequested())
+        yield Forced(M.WORKER, THE_WORKER, NobodyCanCome())
 
 
 def links_carry_sessions(world: World) -> Iterator[Forced]:

@@ -7,7 +7,8 @@ Laws:
 - While it lasts, only a job of the holder gets the slot; that job ends the reservation.
 - It lasts longer while a job of the holder is on its way in, and ends all the same after some
   minutes: whoever has begun to upload waits in the queue then.
-- Whoever is refused hears everything that stands against it.
+- Whoever is refused hears everything that stands against it. Whoever asks hears an answer, also
+  where what is here can't be looked at.
 """
 
 from fsm_worker.effects import (
@@ -24,6 +25,7 @@ from fsm_worker.effects import (
 from fsm_worker.events import (
     JournalFailed,
     NeedChecked,
+    NeedCheckFailed,
     ReservationClaimed,
     ReservationUnclaimed,
     SlotRequested,
@@ -60,6 +62,9 @@ ROWS = (
     Row("W37", _HERE, Reserve, (), None, (), (CheckNeed,)),
     Row("W38", _HERE, NeedChecked, (~fits,), None, (),
         (do(RefuseReservation, code=E.NEED_UNMET, sentence="this worker can't do it"),)),
+    Row("W81", _HERE, NeedCheckFailed, (), None, (),
+        (do(RefuseReservation, code=E.INTERNAL,
+            sentence="what it has can't be looked at now: ask again, or another worker"),)),
     Row("W39", (S.AVAILABLE,), NeedChecked, (fits,), S.RESERVED,
         (take("holder", "key"), put("renewals", 0), put("holds", 0), put("claimed", False)),
         (GrantReservation, PublishStatus, arm(Timer.LEASE))),
@@ -93,7 +98,7 @@ ROWS = (
             sentence="your job takes long to arrive: it waits in the queue now"), PublishStatus)),
     Row("W48", (S.RESERVED,), ReservationClaimed, (), None, (put("claimed", True),)),
     Row("W49", (S.RESERVED,), ReservationUnclaimed, (), None, (put("claimed", False),)),
-    Row("W50", (S.RESERVED,), TerminateRequested, (), S.STOPPING, (),
+    Row("W50", (S.RESERVED,), TerminateRequested, (), S.STOPPING, (put("asked", True),),
         (_LEAVING, PublishStatus, arm(Timer.LINGER))),
     Row("W51", (S.RESERVED,), JournalFailed, (), S.STOPPING, (take("reason"),),
         (_LEAVING, PublishStatus, arm(Timer.LINGER))),
@@ -105,5 +110,5 @@ ROWS = (
 )  # fmt: skip
 
 IGNORED = (
-    Ignored((S.STOPPED,), (NeedChecked,), "nobody can hear the answer"),
+    Ignored((S.STOPPED,), (NeedChecked, NeedCheckFailed), "nobody can hear the answer"),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fsm_worker.events import event_name
+from fsm_worker.events import Started, event_name
 from fsm_worker.journal import Entry, read_entries
 from fsm_worker.machines.registry import WORKER_TABLES
 from fsm_worker.machines.world import THE_WORKER
@@ -37,9 +37,8 @@ def explanation(journal: Path, job: str) -> Explained:
     table = WORKER_TABLES[machine]
     entries = read_entries(journal, machine, job or THE_WORKER, _MOST_READ)
     if not entries:
-        raise NothingKnown(f"{journal} has no row of {job or 'a worker'}")
-    # a worker that was killed left its last state behind; its next life began in another
-    breaks = [0, *(n for n in range(1, len(entries)) if entries[n - 1].after != entries[n].before)]
+        raise NothingKnown(f"there is no row of {job or 'a worker'}")
+    lives = [n for n, entry in enumerate(entries) if n == 0 or _begins(entries[n - 1], entry)]
     state = entries[-1].after
     leading_on = {
         event_name(row.on)
@@ -49,9 +48,14 @@ def explanation(journal: Path, job: str) -> Explained:
     return Explained(
         job=job,
         state=state,
-        steps=tuple(map(_told, _telling(entries[breaks[-1] :]))),
+        steps=tuple(map(_told, _telling(entries[lives[-1] :]))),
         awaits=tuple(sorted(leading_on)),
     )
+
+
+def _begins(last: Entry, entry: Entry) -> bool:
+    """Whether it is the first of a life: whoever was killed left its last state behind."""
+    return entry.event == event_name(Started) or last.after != entry.before
 
 
 def _telling(entries: list[Entry]) -> list[Entry]:

@@ -30,7 +30,15 @@ from fsm_worker.effects import (
     SendSnapshot,
     StreamLog,
 )
-from fsm_worker.events import Event, NeedChecked, Received, Timer, event_name, key_of
+from fsm_worker.events import (
+    Event,
+    NeedChecked,
+    NeedCheckFailed,
+    Received,
+    Timer,
+    event_name,
+    key_of,
+)
 from fsm_worker.facts import JobFacts
 from fsm_worker.machines.defaults import seconds
 from fsm_worker.machines.reservation import RENEWALS
@@ -121,10 +129,15 @@ class JobCoordinator:
             self._spawn(address, partial(self._check, event.key, event.session, need), task)
 
     async def _check(self, key: str, session: str, need: Mapping[str, str]) -> None:
-        unmet = await asyncio.to_thread(self._unmet, need)
-        self._emit(
-            MachineName.WORKER, THE_WORKER, NeedChecked(key=key, session=session, unmet=unmet)
-        )
+        answer: NeedChecked | NeedCheckFailed
+        try:
+            unmet = await asyncio.to_thread(self._unmet, need)
+        except Exception as error:  # whatever it is, the asker waits for an answer
+            log.warning("! what this worker has can't be looked at: %s", error, exc_info=error)
+            answer = NeedCheckFailed(key=key, session=session)
+        else:
+            answer = NeedChecked(key=key, session=session, unmet=unmet)
+        self._emit(MachineName.WORKER, THE_WORKER, answer)
 
     def grant_reservation(self, effect: GrantReservation) -> None:
         """Tells the asker that the slot is kept for it."""
@@ -135,13 +148,15 @@ class JobCoordinator:
 
     def refuse_reservation(self, effect: RefuseReservation) -> None:
         """Tells the asker everything that stands against it."""
-        if isinstance(effect.event, NeedChecked):
+        event = effect.event
+        if isinstance(event, NeedChecked | NeedCheckFailed):
+            unmet = event.unmet if isinstance(event, NeedChecked) else ()
             refusal = m.ReserveRefused(
                 code=effect.code,
-                reasons=effect.event.unmet or (effect.sentence,),
+                reasons=unmet or (effect.sentence,),
                 state=WorkerState(effect.after),
             )
-            self._send(effect.event.session, refusal)
+            self._send(event.session, refusal)
 
     def confirm_release(self, effect: ConfirmRelease) -> None:
         """Tells the asker that its reservation is over."""

@@ -43,6 +43,9 @@ from tests.machines.puppet import submission
 
 M, W, J = MachineName, WorkerState, JobState
 
+#: Whatever it is.
+BROKEN = "it is broken"
+
 LAWS = (*laws.WORKER_LAWS, *laws.JOB_LAWS, *laws.FILE_LAWS)
 
 
@@ -96,8 +99,10 @@ def settle(stage: Stage) -> None:
     # answers that nobody waits for are in `sources.LATE`
     stage.tasks = {task for task in stage.tasks if _is_waited_for(stage, task)}
     worker = stage.world.machines[M.WORKER][THE_WORKER]
-    if worker.facts.reason:
-        worker.facts = structs.replace(worker.facts, reason="")
+    facts = structs.replace(worker.facts, reason=BROKEN if worker.state is W.DEGRADED else "")
+    if worker.state is W.STOPPED or facts.forced:  # what is asked now comes too late
+        facts = structs.replace(facts, asked=False, packing=False)
+    worker.facts = facts
 
 
 def _is_waited_for(stage: Stage, task: Task) -> bool:

@@ -1,7 +1,8 @@
 """Worker x reservation x break x a job of each of two keys.
 
 Alice operates the worker, and hands a job in step by step; bob's comes at once. Both speak whenever
-they like: their links are explored by themselves in `links`.
+they like, and what they need is compared at any time later, or in vain: their links are explored
+by themselves in `links`.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from msgspec import structs
 from fsm_worker import effects as f
 from fsm_worker import events as e
 from fsm_worker.effects import Effect
+from fsm_worker.events import Event
 from fsm_worker.machines.reservation import HOLDS, RENEWALS
 from fsm_worker.machines.world import THE_WORKER
 from fsm_worker.machines.worlds import worker_world
@@ -28,6 +30,8 @@ from tests.machines.puppet import submission
 M, W, J = MachineName, WorkerState, JobState
 BOB = "bob"
 OWNERS = {JOB: ALICE, OTHER: BOB}
+#: Why alice wants a break.
+WHY = "a new fan"
 #: What else can become of a job is explored in `jobs`.
 _OF_A_JOB = ("prepared 0", "exits well", "timer")
 ASKS: tuple[tuple[str, m.Message], ...] = (
@@ -35,11 +39,23 @@ ASKS: tuple[tuple[str, m.Message], ...] = (
     ("releases", m.Release()),
 )
 OPERATES: tuple[tuple[str, m.Message], ...] = (
-    ("reserves what is not here", m.Reserve(need={"vram": "80GiB"})),
-    ("drains", m.Drain()),
-    ("drains, with a deadline", m.Drain(deadline_s=60.0)),
+    ("drains", m.Drain(reason=WHY)),
+    ("drains, with a deadline", m.Drain(reason=WHY, deadline_s=60.0)),
     ("undrains", m.Undrain()),
 )
+
+
+def compared(key: str) -> Iterator[Move]:
+    """What was asked for at some time is answered now."""
+    answers: dict[str, Event] = {
+        "is met": e.NeedChecked(key=key, session=f"s-{key}"),
+        "can't be compared": e.NeedCheckFailed(key=key, session=f"s-{key}"),
+    }
+    if key == ALICE:
+        unmet = ("vram is not met",)
+        answers["is not met"] = e.NeedChecked(key=key, session=f"s-{key}", unmet=unmet)
+    for name, event in answers.items():
+        yield sources.fact(f"what {key} needs {name}", Kind.MANAGER, M.WORKER, THE_WORKER, event)
 
 
 def says(stage: Stage, key: str, message: m.Message) -> None:
@@ -81,6 +97,7 @@ def moves(stage: Stage) -> Iterator[Move]:
         return
     yield from sources.worker_facts()
     for key in (ALICE, BOB):
+        yield from compared(key)
         for name, message in (*ASKS, *(OPERATES if key == ALICE else ())):
             yield Move(f"{key} {name}", Kind.PEER, partial(says, key=key, message=message))
     if stage.status is not W.STOPPING:
@@ -97,9 +114,12 @@ def moves(stage: Stage) -> Iterator[Move]:
 
 def settle(stage: Stage) -> None:
     """A reservation that was held or renewed once is near its end; an old one is forgotten."""
-    jobs.settle(stage)
     worker = stage.world.machines[M.WORKER][THE_WORKER]
+    told = worker.facts.reason == WHY and not worker.facts.leaving
+    jobs.settle(stage)
     facts = worker.facts
+    if told and worker.state not in {W.STOPPING, W.STOPPED}:
+        facts = structs.replace(facts, reason=WHY)
     if worker.state is W.RESERVED:
         if 0 < facts.holds < HOLDS - 1:
             facts = structs.replace(facts, holds=HOLDS - 1)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fsm_worker import effects as f
-from fsm_worker import events as e
 from fsm_worker.effects import Effect
 from fsm_worker.events import Event, Received, Timer, TimerExpired
 from fsm_worker.machines.defaults import seconds
@@ -279,10 +278,6 @@ class Stage:
                 if process is not None:
                     level = max(process.asked, ASKED[kind])
                     self.processes[effect.subject] = process._replace(asked=level)
-            case f.CheckNeed(event=Received(message=m.Reserve(need=need)) as asker):
-                unmet = tuple(f"{name} is not met" for name in need if name != "cpus")
-                compared = e.NeedChecked(key=asker.key, session=asker.session, unmet=unmet)
-                self.soon(*address, compared)
             case f.HandleConnection() | f.OpenSocket() | f.MakeOffer():
                 self.open.add(address)
             case f.ClosePeer() | f.TurnAway() | f.CloseSocket():

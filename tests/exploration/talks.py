@@ -72,6 +72,10 @@ def react(stage: Stage, effect: Effect) -> None:
     slot.react(stage, effect)
     event, talk = effect.event, (M.TALK, PLACE)
     match effect:
+        case f.CheckNeed(event=Received(message=m.Reserve(need=need)) as asker):
+            unmet = tuple(f"{name} is not met" for name in need if name != "cpus")
+            compared = e.NeedChecked(key=asker.key, session=asker.session, unmet=unmet)
+            stage.soon(M.WORKER, THE_WORKER, compared)
         case f.GiveSlotBack() | f.ThrowJobAway():
             job = effect.facts.job
             message: m.Message = m.Cancel(job=job) if job else m.Release()

@@ -392,8 +392,8 @@ class Puppet:
                 assert isinstance(event, e.NeedChecked)
                 return [(event.session, m.Reserved(seconds=30.0, renewals=3 - facts.renewals))]
             case f.RefuseReservation(code=code, sentence=sentence):
-                assert isinstance(event, e.NeedChecked)
-                reasons = event.unmet or (sentence,)
+                assert isinstance(event, e.NeedChecked | e.NeedCheckFailed)
+                reasons = getattr(event, "unmet", ()) or (sentence,)
                 refusal = m.ReserveRefused(code=code, reasons=reasons, state=self.status)
                 return [(event.session, refusal)]
             case f.ConfirmRelease():

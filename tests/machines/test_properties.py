@@ -133,6 +133,7 @@ class WorkerMachine(RuleBasedStateMachine):
         self.generations: dict[str, int] = dict.fromkeys(KEYS, 0)
         self.transfers = 0
         self.turn = 0
+        self.requests = 0  # to end, of the operator
         # the truth
         self.submitted: dict[str, tuple[str, float]] = {}  # owner and content of accepted jobs
         self.alive: dict[str, bool] = {}  # jobs with a process, and whether it can be killed
@@ -220,12 +221,26 @@ class WorkerMachine(RuleBasedStateMachine):
     def operator_interrupts(self, really: int) -> None:
         if really == 0:
             before = {job: self.p.state(M.JOB, job) for job in self.submitted}
-            busy = self.p.status is W.BUSY
             self.feed(M.WORKER, THE_WORKER, e.TerminateRequested())
             note(f"interrupted, now {self.p.status}")
-            if busy:  # the first time, a running job is left alone
-                for job, state in before.items():
-                    assert state not in ON_GPU or self.p.state(M.JOB, job) is state
+            if self.requests == 0:  # the first time, what runs or is packed is left alone
+                self.goes_on(before)
+            self.requests += 1
+
+    @now_and_then
+    @rule(really=st.integers(0, 4))
+    def the_disk_is_full(self, really: int) -> None:
+        if really == 0:
+            before = {job: self.p.state(M.JOB, job) for job in self.submitted}
+            self.feed(M.WORKER, THE_WORKER, e.JournalFailed(reason="full"))
+            note(f"the journal broke, now {self.p.status}")
+            self.goes_on(before)
+
+    def goes_on(self, before: dict[str, Any]) -> None:
+        """Jobs that ran, or were being packed, still are."""
+        for job, state in before.items():
+            if state in {*ON_GPU, J.COLLECTING}:
+                assert self.p.state(M.JOB, job) is state
 
     # --- the free slot ---------------------------------------------------------------------------
 
@@ -248,6 +263,18 @@ class WorkerMachine(RuleBasedStateMachine):
         else:
             assert isinstance(answer, m.ReserveRefused)
             assert (answer.code is ErrorCode.NEED_UNMET) is not fits
+            assert self.p.status is before
+
+    @now_and_then
+    @rule(key=who)
+    def a_need_can_not_be_checked(self, key: str) -> None:
+        link, session = self.place_of(key)
+        if link and self.p.status is not W.STOPPED:
+            before = self.p.status
+            self.feed(M.WORKER, THE_WORKER, e.NeedCheckFailed(key=key, session=session))
+            answer = self.p.heard(session)[-1]
+            assert isinstance(answer, m.ReserveRefused)
+            assert answer.code is ErrorCode.INTERNAL
             assert self.p.status is before
 
     @now_and_then

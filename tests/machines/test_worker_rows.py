@@ -18,8 +18,10 @@ BROKEN = e.EffectFailed(effect="clean_slot", reason="no /proc")
 
 AGAIN = "PublishStatus Timer(probe)"
 GOING = {"leaving": True, "slot": "job-1"}
+ASKED = {**GOING, "asked": True}
 HOLDING = {"slot": "job-1"}
 BREAK = {"drained": True}
+TOLD = {"drained": True, "why_drained": "driver", "reason": "driver"}
 KEPT = {"holder": "alice"}
 DRAIN = received(m.Drain(reason="driver", deadline_s=600.0))
 UNDRAIN = received(m.Undrain())
@@ -56,8 +58,8 @@ CASES = (
     case("W14", "cleaning", BROKEN, "degraded", AGAIN, HOLDING, slot="", reason="no /proc"),
     # Asked to end, it lets the running job finish.
     case("W8", "busy", e.TerminateRequested(), "draining", "PublishStatus", HOLDING,
-         leaving=True),
-    case("W15", "cleaning", e.TerminateRequested(), STAYS, "", HOLDING, leaving=True),
+         leaving=True, asked=True),
+    case("W15", "cleaning", e.TerminateRequested(), STAYS, "", HOLDING, leaving=True, asked=True),
     case("W11", "cleaning", e.CleanSucceeded(), "stopping", "PublishStatus Timer(linger)", GOING,
          slot=""),
     case("W27", "cleaning", UNDEAD, "stopping", "PublishStatus Timer(linger)", GOING,
@@ -67,13 +69,16 @@ CASES = (
     case("W29", "cleaning", BROKEN, "stopping", "PublishStatus Timer(linger)", GOING,
          slot="", reason="no /proc"),
     case("W22", "starting available maintenance degraded", e.TerminateRequested(), "stopping",
+         "PublishStatus Timer(linger)", asked=True),
+    case("W75", "available maintenance degraded", e.NobodyCanCome(), "stopping",
          "PublishStatus Timer(linger)"),
     # Asked twice, it does not wait for the job.
-    case("W70", "draining", e.TerminateRequested(), STAYS, "PublishStatus", BREAK, leaving=True),
+    case("W70", "draining", e.TerminateRequested(), STAYS, "PublishStatus", BREAK,
+         leaving=True, asked=True),
     case("W9", "draining", e.TerminateRequested(), "stopping", "PublishStatus Timer(stop)",
-         GOING, reason=Says("twice")),
+         ASKED, reason=Says("twice")),
     case("W16", "cleaning", e.TerminateRequested(), "stopping", "PublishStatus Timer(stop)",
-         GOING, slot=""),
+         ASKED, slot=""),
     # What can't be written down can't be promised: it takes leave.
     case("W30", "busy", NO_DISK, "draining", "PublishStatus", HOLDING,
          leaving=True, reason="the disk is full"),
@@ -85,7 +90,14 @@ CASES = (
     case("W23", "stopping", e.AllDone(), "stopped", "KillEverything Leave"),
     case("W24", "stopping", Timer.STOP, "stopping", "KillEverything", forced=True),
     case("W25", "stopping", Timer.LINGER, "stopping", "KillEverything", forced=True),
-    case("W26", "stopping", e.TerminateRequested(), "stopping", "KillEverything", forced=True),
+    case("W74", "stopping", e.TerminateRequested(), STAYS, "", asked=True),
+    case("W26", "stopping", e.TerminateRequested(), "stopping", "KillEverything",
+         {"asked": True}, forced=True),
+    # What is being packed is waited for, and then its owner.
+    case("W76", "stopping", e.PackingBegan(), STAYS, "", packing=True),
+    case("W77", "stopping", e.PackingEnded(), STAYS, "Timer(linger)", {"packing": True},
+         packing=False),
+    case("W78", "stopping", Timer.LINGER, STAYS, "Timer(linger)", {"packing": True}),
     case("W33", "stopping", e.EverythingKilled(), "stopped", "Leave", gone=True),
     case("W34", "stopping", e.EffectFailed(effect="kill_everything", reason="no /proc"), "stopped",
          "Leave", reason="no /proc", gone=True),
@@ -103,6 +115,8 @@ CASES = (
     case("W37", HERE, received(m.Reserve(need={"vram": "80GiB"})), STAYS, "CheckNeed"),
     case("W38", HERE, needs("alice", "vram is not met"), STAYS,
          "RefuseReservation(need_unmet: can't do it)"),
+    case("W81", HERE, e.NeedCheckFailed(key="alice", session="s-1"), STAYS,
+         "RefuseReservation(internal: can't be looked at)"),
     # The free slot is kept for one, for a while.
     case("W39", "available", needs("alice"), "reserved",
          "GrantReservation PublishStatus Timer(lease)",
@@ -135,7 +149,7 @@ CASES = (
     case("W49", "reserved", e.ReservationUnclaimed(), STAYS, "", {**KEPT, "claimed": True},
          claimed=False),
     case("W50", "reserved", e.TerminateRequested(), "stopping",
-         "EndReservation(worker_leaving: leaves) | PublishStatus Timer(linger)", KEPT),
+         "EndReservation(worker_leaving: leaves) | PublishStatus Timer(linger)", KEPT, asked=True),
     case("W51", "reserved", NO_DISK, "stopping",
          "EndReservation(worker_leaving: leaves) | PublishStatus Timer(linger)", KEPT,
          reason="the disk is full"),
@@ -144,25 +158,38 @@ CASES = (
     case("W53", f"available {TAKEN} stopping", received(m.Release()), STAYS,
          "ReplyError(not_holder: no reservation)"),
     # An operator wants a break: no job starts, and none is killed.
-    case("W54", "available", DRAIN, "maintenance", SAID, drained=True, reason="driver"),
+    case("W54", "available", DRAIN, "maintenance", SAID, **TOLD),
     case("W55", "reserved", DRAIN, "maintenance",
-         f"EndReservation(worker_drained: break) | {SAID}", KEPT, drained=True, reason="driver"),
+         f"EndReservation(worker_drained: break) | {SAID}", KEPT, **TOLD),
     case("W56", "busy", DRAIN, "draining", f"{SAID} Timer(drain)", {"overdue": True},
-         drained=True, reason="driver", grace_s=600.0, overdue=False),
+         **TOLD, grace_s=600.0, overdue=False),
     case("W57", "draining", DRAIN, "draining", f"{SAID} Timer(drain)", {"overdue": True},
-         drained=True, reason="driver", grace_s=600.0, overdue=False),
-    case("W58", "starting cleaning maintenance degraded", DRAIN, STAYS, SAID, drained=True),
+         **TOLD, grace_s=600.0, overdue=False),
+    case("W58", "starting cleaning maintenance", DRAIN, STAYS, SAID,
+         **TOLD),
+    # What is broken, or why it leaves, is told before that.
+    case("W79", "degraded", DRAIN, STAYS, SAID, {"reason": "x"},
+         drained=True, why_drained="driver"),
+    case("W57", "draining", DRAIN, "draining", f"{SAID} Timer(drain)",
+         {"leaving": True, "reason": "the disk is full"},
+         drained=True, why_drained="driver", grace_s=600.0),
+    case("W58", "cleaning", DRAIN, STAYS, SAID, {"leaving": True, "reason": "the disk is full"},
+         drained=True, why_drained="driver"),
     case("W59", "draining", Timer.DRAIN, STAYS, "", BREAK, overdue=True),
     case("W60", "cleaning", e.CleanSucceeded(), "maintenance", "PublishStatus",
          {**BREAK, "slot": "job-1"}, slot=""),
     case("W61", "starting", PROBED, "maintenance", "PublishStatus", BREAK),
-    case("W62", "degraded", PROBED, "maintenance", "PublishStatus", BREAK),
+    case("W62", "degraded", PROBED, "maintenance", "PublishStatus",
+         {**TOLD, "reason": "x"}, reason="driver"),
     # It is taken back, and the machine is looked at before anything starts.
     case("W63", "maintenance", UNDRAIN, "starting", f"{BACK} ProbeHost Timer(probe)",
-         {**BREAK, "reason": "driver"}, drained=False, reason=""),
-    case("W64", "draining", UNDRAIN, "busy", BACK, {**BREAK, "overdue": True},
-         drained=False, overdue=False),
-    case("W65", "starting cleaning degraded", UNDRAIN, STAYS, BACK, BREAK, drained=False),
+         TOLD, drained=False, why_drained="", reason=""),
+    case("W64", "draining", UNDRAIN, "busy", BACK, {**TOLD, "overdue": True},
+         drained=False, why_drained="", reason="", overdue=False),
+    case("W65", "starting cleaning", UNDRAIN, STAYS, BACK, TOLD,
+         drained=False, why_drained="", reason=""),
+    case("W80", "degraded", UNDRAIN, STAYS, BACK, {**TOLD, "reason": "x"},
+         drained=False, why_drained=""),
     case("W66", "available reserved busy", UNDRAIN, STAYS, JOBS),
     # A worker that leaves is not called back.
     case("W67", "draining cleaning", UNDRAIN, STAYS, "ReplyError(worker_leaving: start another)",

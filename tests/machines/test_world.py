@@ -783,23 +783,85 @@ def test_asked_twice_while_it_prepares_the_worker_ends_that_too(p: Puppet, alice
     assert outcome(p, A) is Outcome.WORKER_STOPPED
 
 
-@pytest.mark.parametrize("timer", [Timer.STOP, Timer.LINGER])
-def test_a_worker_leaves_after_its_time_whatever_is_left(
-    p: Puppet, alice: str, timer: Timer
+def test_a_worker_that_was_asked_twice_leaves_after_a_minute_whatever_is_left(
+    p: Puppet, alice: str
 ) -> None:
     p.run(alice, A)
-    if timer is Timer.LINGER:
-        p.exit(A)
-        p.clean()
-        p.worker(e.TerminateRequested())
-    else:
-        p.worker(e.TerminateRequested())
-        p.worker(e.TerminateRequested())
-    p.expire(timer, THE_WORKER)
+    p.worker(e.TerminateRequested())
+    p.worker(e.TerminateRequested())
+    p.expire(Timer.STOP, THE_WORKER)
     assert p.status is W.STOPPED
-    assert outcome(p, A) is (Outcome.SUCCEEDED if timer is Timer.LINGER else Outcome.WORKER_STOPPED)
+    assert outcome(p, A) is Outcome.WORKER_STOPPED
     told = [said for said in p.heard("s-a") if isinstance(said, m.JobStateChanged)]
     assert told[-1].state is J.DONE
+
+
+def test_a_worker_that_leaves_waits_for_results_to_be_packed_and_then_for_whoever_fetches_them(
+    p: Puppet, alice: str
+) -> None:
+    p.run(alice, A)
+    p.worker(e.TerminateRequested())
+    p.exit(A)
+    p.clean()
+    for _ in range(5):  # packing takes longer than clients have
+        p.expire(Timer.LINGER, THE_WORKER)
+        assert (p.status, p.state(M.JOB, A)) == (W.STOPPING, J.COLLECTING)
+    lingers = (M.WORKER, THE_WORKER, Timer.LINGER)
+    serial = p.timers[lingers]
+    p.collect(A)
+    assert (outcome(p, A), p.state(M.RESULTS, A)) == (Outcome.SUCCEEDED, R.HELD)
+    assert p.timers[lingers] > serial, "the time to fetch them begins now"
+    p.say(alice, m.Fetch(job=A))
+    p.say(alice, m.FileStored(transfer=1, root=ROOT))
+    assert p.status is W.STOPPED
+
+
+def test_a_worker_that_leaves_does_not_wait_for_ever_for_whoever_fetches(
+    p: Puppet, alice: str
+) -> None:
+    held(p, alice)
+    p.worker(e.TerminateRequested())
+    p.expire(Timer.LINGER, THE_WORKER)
+    assert p.status is W.STOPPED
+
+
+@pytest.mark.parametrize("then", ["it runs", "it is cleaned up", "it is packed"])
+def test_a_journal_that_breaks_is_no_request_to_end_and_one_request_ends_no_job(
+    p: Puppet, alice: str, then: str
+) -> None:
+    p.run(alice, A)
+    p.worker(e.JournalFailed(reason="the disk is full"))
+    if then != "it runs":
+        p.exit(A)
+    if then == "it is packed":
+        p.clean()
+    p.worker(e.TerminateRequested())
+    if then == "it runs":
+        assert p.state(M.JOB, A) is J.RUNNING
+        p.exit(A)
+    if then != "it is packed":
+        p.clean()
+    p.collect(A)
+    assert (outcome(p, A), p.state(M.RESULTS, A)) == (Outcome.SUCCEEDED, R.HELD)
+    assert p.status is W.STOPPING
+    p.worker(e.TerminateRequested())
+    assert p.status is W.STOPPED
+
+
+def test_a_server_that_refuses_a_worker_is_no_request_to_end(p: Puppet, alice: str) -> None:
+    p.server(e.Started())
+    p.server(e.SocketOpened())
+    p.run(alice, A)
+    p.exit(A)
+    p.link(alice, e.PeerClosed())
+    p.expire(Timer.SESSION, "s-a")
+    p.server(e.RecvRefusal(final=True, code=ErrorCode.NOT_AUTHENTICATED, reason="token"))
+    p.clean()
+    assert p.status is W.STOPPING
+    p.worker(e.TerminateRequested())
+    assert p.state(M.JOB, A) is J.COLLECTING
+    p.collect(A)
+    assert (outcome(p, A), p.status) == (Outcome.SUCCEEDED, W.STOPPED)
 
 
 def test_asked_three_times_the_worker_ends_whatever_runs_and_its_owner_hears_the_outcome(

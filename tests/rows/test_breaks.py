@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from fsm_worker.services.launcher import LocalProcess
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import Outcome, WorkerState
+from protocol.table import MachineName
 from tests.e2e.lab import open_lab
 from tests.rows.faults import played_driver
 from tests.rows.slot import ends, gate, hears, runs, waits
+from tests.rows.steps import Steps
 
 W = WorkerState
 
@@ -47,9 +50,38 @@ async def test_a_break_that_is_wanted_while_the_machine_is_looked_at_begins_when
         assert (await client.undrain()).state is W.STARTING
         assert await client.drain() == m.DrainState(drained=True, state=W.STARTING)
         assert await client.undrain() == m.DrainState(drained=False, state=W.STARTING)
-        assert await client.drain() == m.DrainState(drained=True, state=W.STARTING)
+        assert (await client.status()).reason == ""
+        await client.drain("a new fan")
+        assert (await client.status()).reason == "a new fan"
         driver.works()
-        await hears(client, W.MAINTENANCE)
+        await hears(client, W.MAINTENANCE, "a new fan")
+
+
+@pytest.mark.drives("worker W58 W65")
+async def test_a_break_that_is_taken_back_while_the_slot_is_cleaned_is_not_told_of_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills, may_die = LocalProcess.kill_leftovers, asyncio.Event()
+
+    async def slowly(process: LocalProcess, *, grace: float = 5.0) -> tuple[int, ...]:
+        await may_die.wait()
+        return await kills(process, grace=grace)
+
+    monkeypatch.setattr(LocalProcess, "kill_leftovers", slowly)
+    with gate(tmp_path) as jobs:
+        door = open_lab(tmp_path, runners=jobs.runners)
+        async with asyncio.timeout(20), door as lab, lab.client() as client:
+            await runs(client, await waits(lab, client))
+            jobs.let_go()
+            await hears(client, W.CLEANING)
+            assert (await client.drain("a new fan")).state is W.CLEANING
+            assert (await client.status()).reason == "a new fan"
+            assert (await client.undrain()).state is W.CLEANING
+            steps = Steps(lab.worker)
+            may_die.set()
+            await steps.until(MachineName.WORKER, "W10")
+            now = await client.status()
+            assert (now.state, now.reason) == (W.AVAILABLE, "")
 
 
 @pytest.mark.drives("worker W70 W67")

@@ -306,4 +306,4 @@ async def test_a_program_can_ask_why_its_worker_is_in_its_state(tmp_path: Path) 
     async with asyncio.timeout(20), open_lab(tmp_path) as lab, lab.client() as client:
         explained = await client.explain()
         assert explained.state == WorkerState.AVAILABLE
-        assert [step.row for step in explained.steps] == ["W2"]
+        assert [step.row for step in explained.steps] == ["W1", "W2"]

@@ -7,12 +7,16 @@ import pytest
 
 from fsm_worker.client.connection import ConnectionOver, WorkerConnection
 from fsm_worker.events import Timer
+from protocol import messages as m
 from protocol.errors import ErrorCode
-from protocol.lifecycle import Outcome, WorkerState
-from tests.e2e.lab import job_id, open_lab
+from protocol.lifecycle import JobState, Outcome, WorkerState
+from protocol.table import MachineName
+from tests.e2e.lab import job_id, open_lab, until_final
 from tests.e2e.test_endings import HOSTILE, ours_alive
 from tests.rows.faults import BREAKS, HANGS, REFUSES, Undead, Way, fill_disk, refuse_kill
+from tests.rows.jobs import Held, served, submitted, until_state
 from tests.rows.slot import comes, ends, gate, hears, runs, waits
+from tests.rows.steps import Steps
 
 W = WorkerState
 
@@ -134,6 +138,26 @@ async def test_a_worker_that_leaves_waits_for_its_clients_to_fetch_and_not_for_e
             assert list(results.glob("*.zip"))  # they are the operator's now
 
 
+@pytest.mark.drives("worker W76 W77 W78")
+async def test_results_that_take_longer_to_pack_than_clients_have_are_not_lost_with_the_worker(
+    tmp_path: Path,
+) -> None:
+    slow = Held("slow", ("true",), at="outputs")
+    timers = {Timer.LINGER: 0.1}
+    async with served(tmp_path, runners={("slow",): slow}, timers=timers) as (lab, client):
+        job = await submitted(lab, client, "slow\n")
+        await until_state(client, job, JobState.COLLECTING)
+        await hears(client, W.AVAILABLE)
+        steps = Steps(lab.worker)
+        lab.worker.terminate()
+        await steps.until(MachineName.WORKER, "W78", times=3)
+        slow.go.set()
+        last = (await until_final(client, job))[-1]
+        assert isinstance(last, m.JobStateChanged)
+        assert (last.outcome, last.problems) == (Outcome.SUCCEEDED, ())
+        assert last.results.root
+
+
 # --- something can't be written ---------------------------------------------------------------
 
 
@@ -152,6 +176,46 @@ async def test_a_worker_that_can_not_write_down_what_it_promises_takes_no_job_an
         assert await ends(client, job) is Outcome.REJECTED
         assert await goodbye(client) is ErrorCode.WORKER_LEAVING
     assert "disk is full" in lines[-1]
+
+
+@pytest.mark.drives("worker W30 W70")
+async def test_a_full_disk_is_no_request_to_end_and_one_request_ends_no_job(
+    tmp_path: Path,
+) -> None:
+    with gate(tmp_path) as jobs:
+        door = open_lab(tmp_path, runners=jobs.runners)
+        async with asyncio.timeout(20), door as lab, lab.client() as client:
+            job = await runs(client, await waits(lab, client))
+            fill_disk(lab)
+            await comes(client)
+            reason = (await hears(client, W.DRAINING, "disk is full")).reason
+            assert str(tmp_path) not in reason
+            await client.drain("a new disk")
+            lab.worker.terminate()
+            assert (await client.status()).reason == reason  # that is why it leaves
+            jobs.let_go()
+            assert await ends(client, job) is Outcome.SUCCEEDED
+            assert (await client.fetch(job, tmp_path)).is_file()
+            assert await goodbye(client) is ErrorCode.WORKER_LEAVING
+
+
+@pytest.mark.drives("worker W32 W74")
+async def test_a_worker_that_leaves_for_its_disk_is_asked_once_and_results_can_still_be_fetched(
+    tmp_path: Path,
+) -> None:
+    with gate(tmp_path) as jobs:
+        door = open_lab(tmp_path, runners=jobs.runners)
+        async with asyncio.timeout(20), door as lab, lab.client() as client:
+            job = await waits(lab, client)
+            jobs.let_go()
+            assert await ends(client, job) is Outcome.SUCCEEDED
+            await hears(client, W.AVAILABLE)
+            fill_disk(lab)
+            await comes(client)
+            await hears(client, W.STOPPING)
+            lab.worker.terminate()
+            assert (await client.fetch(job, tmp_path)).is_file()
+            assert await goodbye(client) is ErrorCode.WORKER_LEAVING
 
 
 @pytest.mark.drives("worker W31")

@@ -1,6 +1,7 @@
 """A slot that is kept for somebody: how long, for whom, and who hears that it is over."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from fsm_worker.client.connection import ReservationRefused, WorkerConnection
 from fsm_worker.events import Timer
 from fsm_worker.identity import Identity
+from fsm_worker.services import capabilities
 from protocol import messages as m
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.lifecycle import JobState, Outcome, WorkerState
@@ -38,6 +40,22 @@ def somebody_else(lab: Lab) -> Identity:
     identity = Identity.load(lab.folder / "other.key")
     lab.worker.clients._keys[identity.key] = ("submit",)
     return identity
+
+
+@pytest.mark.drives("worker W81")
+async def test_whoever_asks_hears_of_a_worker_that_can_not_look_at_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_facts: object) -> tuple[str, ...]:
+        raise OSError(errno.EIO, "Input/output error", "/sys/class")
+
+    monkeypatch.setattr(capabilities, "unmet", breaks)
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, lab.client() as client:
+        with pytest.raises(ReservationRefused) as caught:
+            await client.reserve({"cpus": "2"})
+        assert caught.value.code is ErrorCode.INTERNAL
+        assert "ask again" in str(caught.value)
+        await hears(client, W.AVAILABLE)
 
 
 @pytest.mark.drives("worker W41")

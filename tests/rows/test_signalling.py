@@ -160,7 +160,7 @@ async def test_a_worker_whose_name_somebody_has_taken_waits_for_it_and_forgets_i
         assert server.facts.tries == 0
 
 
-@pytest.mark.drives("signalling S7")
+@pytest.mark.drives("signalling S7", "worker W75")
 async def test_a_worker_whose_room_was_removed_tells_its_operator_so_and_leaves(
     tmp_path: Path,
 ) -> None:

@@ -11,6 +11,7 @@ from fsm_worker.machines.job import WAITING
 from protocol import messages as m
 from protocol.errors import ErrorCode
 from protocol.lifecycle import Outcome, WorkerState
+from tests.e2e import lab as lab_module
 from tests.e2e.lab import open_lab
 from tests.rows.faults import BREAKS, HANGS, REFUSES, Undead, Way, played_driver
 from tests.rows.slot import ends, gate, hears, is_told, runs, waits
@@ -21,7 +22,7 @@ W = WorkerState
 AGAIN = {Timer.PROBE: 0.15}
 
 
-@pytest.mark.drives("worker W3 W43 W58 W65")
+@pytest.mark.drives("worker W3 W43 W79 W80")
 async def test_a_worker_whose_driver_fails_says_so_and_promises_its_slot_to_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -34,6 +35,26 @@ async def test_a_worker_whose_driver_fails_says_so_and_promises_its_slot_to_nobo
         # a break can be wanted, and taken back: it stays what it is
         assert await client.drain() == m.DrainState(drained=True, state=W.DEGRADED)
         assert await client.undrain() == m.DrainState(drained=False, state=W.DEGRADED)
+
+
+async def _at_once(_worker: object) -> None:
+    """A worker is used before it has looked at its machine."""
+
+
+@pytest.mark.drives("worker W1")
+async def test_whoever_asks_why_a_worker_is_starting_while_its_driver_hangs_hears_since_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = played_driver(monkeypatch)
+    driver.hangs()
+    monkeypatch.setattr(lab_module, "_has_looked", _at_once)
+    async with asyncio.timeout(20), open_lab(tmp_path) as lab, lab.client() as client:
+        explained = await client.explain()
+        assert explained.state == W.STARTING
+        assert [(step.row, step.event) for step in explained.steps] == [("W1", "started")]
+        assert "probe_succeeded" in explained.awaits
+        driver.works()
+        await hears(client, W.AVAILABLE)
 
 
 @pytest.mark.drives("worker W4 W17 W18 W20 W19")
@@ -70,9 +91,10 @@ async def test_a_driver_that_breaks_in_an_unknown_way_costs_no_worker_and_a_brea
         lab.client() as client,
     ):
         await hears(client, W.DEGRADED, "file too short")
-        await client.drain()
+        await client.drain("a new driver")
+        assert "file too short" in (await client.status()).reason  # that is worse
         driver.works()
-        await hears(client, W.MAINTENANCE)
+        assert (await hears(client, W.MAINTENANCE)).reason == "a new driver"
         assert (await client.undrain()).drained is False
         await hears(client, W.AVAILABLE)
 

@@ -1,7 +1,7 @@
 """Laws of what clients hear of jobs: it goes to their owner, in order, and fits into frames."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fsm_worker import effects as ef
-from fsm_worker.events import Event, NeedChecked, ProcessExited, Received, Timer
+from fsm_worker.events import Event, NeedChecked, NeedCheckFailed, ProcessExited, Received, Timer
 from fsm_worker.facts import JobFacts, WorkerFacts
 from fsm_worker.machines.engine import Instance
 from fsm_worker.machines.worlds import worker_world
@@ -39,6 +39,7 @@ class Desk:
         self.emitted: list[tuple[MachineName, str, Event]] = []
         self.peers: list[tuple[str, m.Message]] = []
         self.gone: set[str] = set()
+        self.broken: Exception | None = None  # what is here can't be looked at
         self.logs: dict[str, tuple[Path, LogFeed]] = {}
         self.tasks: dict[asyncio.Task[None], tuple[MachineName, str]] = {}
         self.coordinator = JobCoordinator(
@@ -50,7 +51,7 @@ class Desk:
             log_of=self.logs.get,
             journal=folder / "steps.sqlite",
             emit=lambda *said: self.emitted.append(said),
-            unmet=lambda need: tuple(f"{name} is not met" for name in need),
+            unmet=self._unmet,
             tell_peer=lambda *told: self.peers.append(told),
             durations={Timer.LEASE: 12.0},
         )
@@ -59,6 +60,11 @@ class Desk:
         if session in self.gone:
             raise LinkGone("the session has no link")
         await self.lane.put((session, message))
+
+    def _unmet(self, need: Mapping[str, str]) -> tuple[str, ...]:
+        if self.broken is not None:
+            raise self.broken
+        return tuple(f"{name} is not met" for name in need)
 
     def spawn(self, address, work, name: str) -> None:
         task = asyncio.create_task(work(), name=f"{name} {address[1]}")
@@ -337,6 +343,25 @@ async def test_what_is_needed_is_compared_for_each_asker(desk: Desk) -> None:
         "s-2": ("vram is not met",),
     }
     assert {where[:2] for where in desk.emitted} == {(MachineName.WORKER, "worker")}
+
+
+async def test_an_asker_whose_need_can_not_be_compared_is_answered_all_the_same(
+    desk: Desk,
+) -> None:
+    desk.broken = OSError(5, "Input/output error", "/sys/class")
+    event = Received(message=m.Reserve(), session="s-1", key="alice")
+    perform(desk, ef.CheckNeed, event, "available")
+    await desk.done()
+    [(machine, _, failed)] = desk.emitted
+    assert (machine, failed) == (
+        MachineName.WORKER, NeedCheckFailed(key="alice", session="s-1"),
+    )  # fmt: skip
+    perform(desk, ef.RefuseReservation, failed, "available", code=ErrorCode.INTERNAL,
+            sentence="ask again")  # fmt: skip
+    assert desk.sent == [
+        ("s-1", m.ReserveRefused(code=ErrorCode.INTERNAL, reasons=("ask again",),
+                                 state=WorkerState.AVAILABLE)),
+    ]  # fmt: skip
 
 
 def test_the_asker_hears_how_long_the_slot_is_kept_or_all_that_stands_against_it(

@@ -59,6 +59,8 @@ def what_is_asked_is_answered(_before: Frozen, stage: Stage) -> Iterator[str]:
 def _needs_no_answer(stage: Stage, step: Step) -> bool:
     if step.machine is M.LINK:  # a handshake that fails ends, and says why
         return step.after in LINK_OVER or asked(step, f.CheckProof)
+    if asked(step, f.CheckNeed):
+        return True  # that takes time, and is answered whatever comes of it
     return not isinstance(step.event, Received)
 
 

@@ -11,6 +11,7 @@ from fsm_worker.machines.job import ON_GPU
 from fsm_worker.machines.reservation import HOLDS, RENEWALS
 from fsm_worker.machines.world import THE_WORKER
 from protocol import messages as m
+from protocol.errors import ErrorCode
 from tests.exploration.invariants.common import WAITING, J, M, W, armed, asked, before_of, fired
 from tests.exploration.stage import Frozen, Stage
 
@@ -38,6 +39,11 @@ def a_reservation_has_a_holder_and_an_end(_before: Frozen, stage: Stage) -> Iter
 def who_asks_for_the_slot_gets_it_or_hears_why(before: Frozen, stage: Stage) -> Iterator[str]:
     was = _was(before)
     for step in fired(stage, M.WORKER):
+        if isinstance(step.event, e.NeedCheckFailed):
+            said = [one.code for one in step.effects if isinstance(one, f.RefuseReservation)]
+            if said != [ErrorCode.INTERNAL] or step.after != step.before:
+                yield f"its need could not be compared: it hears {said}, and it is {step.after}"
+            continue
         if not isinstance(step.event, e.NeedChecked):
             if asked(step, f.GrantReservation, f.RefuseReservation):
                 yield f"{type(step.event).__name__} is an answer to a question"
@@ -117,6 +123,13 @@ def a_break_is_one(_before: Frozen, stage: Stage) -> Iterator[str]:
         yield "somebody's time is over, and nobody wants a break"
     if worker.state is W.DRAINING and not (facts.drained or facts.leaving):
         yield "it drains for nothing"
+    if bool(facts.why_drained) is not facts.drained:
+        yield f"a break is wanted: {facts.drained}, because of {facts.why_drained!r}"
+    free = not facts.leaving and worker.state not in {W.DEGRADED, W.STOPPING, W.STOPPED}
+    if free and facts.reason != facts.why_drained:
+        yield f"{worker.state} because of {facts.why_drained!r}, and it says {facts.reason!r}"
+    if worker.state is W.DEGRADED and facts.reason in {"", facts.why_drained}:
+        yield "nobody hears what is broken"
     if facts.overdue and worker.state is W.DRAINING:
         if stage.state(M.JOB, facts.slot) is J.RUNNING:
             yield "the job has had its time, and runs on"
@@ -138,6 +151,10 @@ def an_operator_is_heard(before: Frozen, stage: Stage) -> Iterator[str]:
             yield f"it leaves: {ends}, and undrain hears something else"
         if not ends and facts.drained is not wanted:
             yield f"a break is wanted: {wanted}, and it is {facts.drained}"
+        if not ends and facts.why_drained != getattr(event.message, "reason", ""):
+            yield f"it is for another reason than was said: {facts.why_drained!r}"
+        if ends and facts.reason != was.reason:
+            yield "why it leaves is not told any more"
         if (wanted or not ends) and not asked(step, f.ConfirmDrain):
             yield "the operator hears nothing"
         told = [effect for effect in step.effects if isinstance(effect, f.ConfirmDrain)]

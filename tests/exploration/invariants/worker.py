@@ -5,7 +5,7 @@ from typing import Any
 
 from fsm_worker import effects as f
 from fsm_worker import events as e
-from fsm_worker.events import Received
+from fsm_worker.events import Received, Timer
 from fsm_worker.machines.job import ON_GPU
 from fsm_worker.machines.world import THE_SERVER, THE_WORKER
 from protocol.lifecycle import (
@@ -59,27 +59,45 @@ def no_job_waits_for_a_free_worker(_before: Frozen, stage: Stage) -> Iterator[st
 
 
 def a_request_to_end_is_heard(before: Frozen, stage: Stage) -> Iterator[str]:
-    """SIGTERM, and a journal that breaks: the worker is on its way out, and the first spares."""
+    """The worker is on its way out; what runs, or is packed, is spared until SIGTERM comes twice.
+
+    A journal that breaks, or a server that refuses the worker, is no request.
+    """
     for step in fired(stage, M.WORKER):
-        if not isinstance(step.event, e.TerminateRequested | e.JournalFailed):
+        if not isinstance(step.event, e.TerminateRequested | e.JournalFailed | e.NobodyCanCome):
             continue
         facts: Any = step.facts
         was = before_of(before)[M.WORKER, THE_WORKER][1]
+        request = isinstance(step.event, e.TerminateRequested)
+        twice = request and was.asked
+        if facts.asked is not (request or was.asked):
+            yield f"asked to end: {request or was.asked}, and it believes {facts.asked}"
         if not facts.leaving and step.after not in {W.STOPPING, W.STOPPED}:
             yield f"asked to end in {step.before}, and nothing comes of it"
-        if step.before in {W.BUSY, W.CLEANING} and step.after == W.STOPPING:
-            if not was.leaving:
-                yield "the first request to end spares what runs"
+        runs = step.before in {W.BUSY, W.DRAINING, W.CLEANING}
+        if runs and step.after == W.STOPPING and not twice:
+            yield "the first request to end spares what runs"
         if step.before != W.STOPPING == step.after and not armed(step):
             yield "it waits for whoever is left without an end"
-        drains = step.before == W.DRAINING and isinstance(step.event, e.TerminateRequested)
-        if drains and not asked(step, f.PublishStatus):
+        if step.before == W.DRAINING and request and not asked(step, f.PublishStatus):
             yield "nobody hears that it will leave"
-        if step.before == W.STOPPING and step.after == W.STOPPING and not facts.forced:
-            yield "asked once more to end, it waits on"
-        twice = was.leaving and isinstance(step.event, e.TerminateRequested)
-        if step.before == W.DRAINING and step.after == W.DRAINING and twice:
+        if step.before == W.STOPPING and facts.forced is not (twice or was.forced):
+            yield f"asked twice to end: {twice}, and it waits for nobody: {facts.forced}"
+        if runs and step.after == step.before and twice:
             yield "asked twice to end, it goes on as before"
+
+
+def who_stops_waits_for_what_is_packed(before: Frozen, stage: Stage) -> Iterator[str]:
+    """And then for whoever fetches it, as long as for anybody."""
+    packed = any(kept.name is M.JOB and kept.state is J.COLLECTING for kept in before.moving)
+    for step in fired(stage, M.WORKER):
+        facts: Any = step.facts
+        lingers = isinstance(step.event, e.TimerExpired) and step.event.timer is Timer.LINGER
+        if lingers and facts.forced is packed:
+            yield f"results are being packed: {packed}, and it waits for nobody: {facts.forced}"
+        if isinstance(step.event, e.PackingEnded) and step.after == W.STOPPING:
+            if not any(timer.timer is Timer.LINGER for timer in armed(step)):
+                yield "whoever may fetch what was packed has no time for that"
 
 
 def its_status_is_published(_before: Frozen, stage: Stage) -> Iterator[str]:
@@ -108,10 +126,12 @@ def who_goes_says_so(_before: Frozen, stage: Stage) -> Iterator[str]:
             yield "it has stopped, and its run goes on"
 
 
-def a_worker_that_goes_kills_what_is_left(_before: Frozen, stage: Stage) -> Iterator[str]:
+def a_worker_that_goes_kills_what_is_left(before: Frozen, stage: Stage) -> Iterator[str]:
     for step in fired(stage, M.WORKER):
         facts: Any = step.facts
-        asks = isinstance(step.event, Received | e.NeedChecked)
+        was = before_of(before)[M.WORKER, THE_WORKER][1]
+        asks = isinstance(step.event, Received | e.NeedChecked | e.NeedCheckFailed)
+        asks = asks or (isinstance(step.event, e.TerminateRequested) and not was.asked)
         done = isinstance(step.event, e.EverythingKilled | e.EffectFailed)
         forced = step.after == W.STOPPING and facts.forced and not asks
         if (forced or (step.before != step.after == W.STOPPED)) and not done:
@@ -139,6 +159,7 @@ WORKER_LAWS = (
     who_leaves_takes_nothing_new,
     no_job_waits_for_a_free_worker,
     a_request_to_end_is_heard,
+    who_stops_waits_for_what_is_packed,
     its_status_is_published,
     a_degraded_worker_looks_again,
     who_goes_says_so,
