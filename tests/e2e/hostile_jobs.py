@@ -32,7 +32,7 @@ _FINAL = (J.DONE, J.REJECTED)
 #: A hash that nothing here has.
 _NO_ROOT = "0" * 64
 #: Come by themselves, or stand for nothing that was asked for.
-_ASIDE = (m.Ack, m.Pong, m.Telemetry, m.Progress, m.Log)
+_ASIDE = (m.Ack, m.Ping, m.Pong, m.Telemetry, m.Progress, m.Log)
 
 
 class JobVisit:
