@@ -216,6 +216,15 @@ def test_of_what_replaces_itself_a_new_link_gets_the_newest_of_each_job(worker) 
     assert got == [*range(3, NEWEST + 1), 1, NEWEST + 1]  # of job 0 there is news, of job 1 none
 
 
+def test_of_the_worker_a_new_link_hears_once_how_it_is_whatever_jobs_it_had(worker) -> None:
+    worker.begin()
+    for job in ("", JOB, ""):
+        worker.sessions.send(S, structs.replace(STATUS, job=job))
+    worker.written()
+    worker.resume(0)
+    assert worker.written() == [(0, STATUS)]
+
+
 @pytest.mark.parametrize("how", ["closed", "gone"])
 def test_a_session_that_is_over_is_not_written_to(worker, how) -> None:
     worker.begin()

@@ -135,7 +135,9 @@ class Sessions:
                 self._emit(MachineName.SESSION, session, OutboxFilled())
             self._write(session, lane, lane.sent, message)
         elif again is Again.NEWEST:
-            key = (tag_of(type(message)), str(getattr(message, "job", "")))
+            # there is one worker, whichever job it has
+            one = isinstance(message, m.WorkerStatus)
+            key = (tag_of(type(message)), "" if one else str(getattr(message, "job", "")))
             lane.newest.pop(key, None)
             lane.newest[key] = message
             if len(lane.newest) > NEWEST:

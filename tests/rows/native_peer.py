@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 
 from fsm_worker.identity import Identity
 from fsm_worker.seams.channels import fingerprint
-from fsm_worker.seams.gathering import closed
+from fsm_worker.seams.gathering import closed, gathered
 from protocol import CONTROL_LABEL, NATIVE_SUBPROTOCOL
 from protocol import messages as m
 from protocol.codec import Frame, decode, encode
@@ -82,7 +82,7 @@ class NativePeer:
             async with connect(session.url, proxy=None) as socket, asyncio.TaskGroup() as group:
                 register = {"type": "register", "peer_id": name, "room_id": session.room}
                 await socket.send(json.dumps({**register, "token": session.token}))
-                await peer.pc.setLocalDescription(await peer.pc.createOffer())
+                await gathered(peer.pc, await peer.pc.createOffer())
                 sdp = change(peer.pc.localDescription.sdp)
                 offer = {"type": "offer", "sender": name, "target": session.peer, "sdp": sdp}
                 await socket.send(json.dumps(offer, ensure_ascii=False))

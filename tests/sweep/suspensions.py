@@ -45,6 +45,7 @@ class _Counted(Coroutine[Any, Any, Any]):
     def __init__(self, work: Coroutine[Any, Any, Any], note: Callable[[], None]) -> None:
         self._work = work
         self._note = note
+        self.__name__ = self.__qualname__ = getattr(work, "__qualname__", "?")  # as tasks are shown
 
     def send(self, value: Any) -> Any:
         waits_for = self._work.send(value)

@@ -8,7 +8,6 @@ import contextlib
 import gc
 import os
 import random
-import sqlite3
 import time
 import warnings
 from pathlib import Path
@@ -21,6 +20,7 @@ from fsm_worker.examples.digits.package import build_package
 from fsm_worker.seams import signaling_link
 from fsm_worker.services.archive import PackedArchive, pack
 from protocol.lifecycle import Outcome
+from tests.sweep.leftovers import journal_faults, open_files, processes_of, still_held
 from tests.sweep.memory import JOURNAL, Client, MemorySocket, enter_room, worker_in
 from tests.sweep.suspensions import Suspensions
 
@@ -81,54 +81,18 @@ class Run:
         self.faults += [
             "the signaling socket is open" for socket in MemorySocket.opened if not socket.closed
         ]
+        self.faults += still_held(worker, left_by_itself=not main.cancelled())
 
     def _note(self, _loop: object, context: dict[str, Any]) -> None:
         self.faults.append(f"loop: {context.get('message')} {context.get('exception')!r}")
 
     def leftovers(self, open_before: set[str]) -> list[str]:
         """What the operating system still has of it."""
-        found = [one for one in _processes_of(self.state) if one not in self._older]
+        found = [one for one in processes_of(self.state) if one not in self._older]
         left = [f"process left: {process}" for process in found]
-        left += [f"open: {what}" for what in sorted(_open_files() - open_before)]
-        left += [f"journal: {fault}" for fault in _journal_faults(self.state / JOURNAL)]
+        left += [f"open: {what}" for what in sorted(open_files() - open_before)]
+        left += [f"journal: {fault}" for fault in journal_faults(self.state / JOURNAL)]
         return left
-
-
-def _processes_of(state: Path) -> list[psutil.Process]:
-    """Our descendants, and whoever else works in the worker's folder."""
-    found = set(psutil.Process().children(recursive=True))
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if str(state) in process.cwd() or str(state) in " ".join(process.cmdline()):
-                found.add(process)
-    return sorted(found, key=lambda process: process.pid)
-
-
-def _open_files() -> set[str]:
-    """Descriptors with what they are of."""
-    found = set()
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.add(f"{descriptor.name} {descriptor.readlink()}")
-    return {one for one in found if "/fd" not in one.split(" ", 1)[1]}
-
-
-def _journal_faults(path: Path) -> list[str]:
-    """The journal can be read, and each subject's steps follow on each other."""
-    if not path.exists():
-        return []
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        faults = [row[0] for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        if not database.execute("SELECT 1 FROM sqlite_master WHERE name='transitions'").fetchone():
-            return faults
-        now: dict[tuple[str, str], str] = {}
-        for machine, subject, row, before, after in database.execute(
-            "SELECT machine, subject, row, before, after FROM transitions ORDER BY id"
-        ):
-            if now.get((machine, subject), before) != before:
-                faults.append(f"{machine} {subject}: {row} from {before}")
-            now[machine, subject] = after
-    return faults
 
 
 def test_wherever_the_worker_is_cancelled_nothing_of_it_is_left(
@@ -136,7 +100,7 @@ def test_wherever_the_worker_is_cancelled_nothing_of_it_is_left(
 ) -> None:
     whole = Run(tmp_path / "warm", package, 0)  # opens what Python keeps open, and counts
     assert (whole.outcome, whole.faults) == (Outcome.SUCCEEDED, [])
-    before, total, tried = _open_files(), whole.suspensions.count, 0
+    before, total, tried = open_files(), whole.suspensions.count, 0
     assert whole.leftovers(before) == []
     stride = 1 if EVERY else max(1, total // A_FEW)
     at = 1 if EVERY else 1 + SEED % stride
