@@ -135,8 +135,9 @@ class SleapTrack(Runner):
         """
         super().accept(line, args)
         words = split_long(args)
-        if _value(words, "--output_path", "-o") is None and (
-            _value(words, "--data_path", "-i") is None or _value(words, "--video_index")
+        data = _value(words, "--data_path", "-i") or ""
+        if not _value(words, "--output_path", "-o") and (
+            not Path(data).name or _value(words, "--video_index")
         ):
             raise ScriptRefused(line, "sleap-nn track names no output here: add -o FILE.slp")
 
@@ -152,9 +153,11 @@ class SleapTrack(Runner):
         """
         del folder
         words = split_long(stage.words)
+        output = _value(words, "--output_path", "-o")
+        if output:
+            return (output,)
         data = _value(words, "--data_path", "-i") or "results"
-        default = str(Path(data).with_suffix(".predictions.slp"))
-        return (_value(words, "--output_path", "-o") or default,)
+        return (str(Path(data).with_suffix(".predictions.slp")),)
 
 
 def _split_train(args: Sequence[Word]) -> tuple[list[tuple[Word, list[Word]]], list[Word]]:
@@ -189,6 +192,8 @@ def _config(args: Sequence[Word]) -> str | None:
         return given["--config"]
     name = given.get("--config-name", given.get("-c"))
     if name is None:
+        return None
+    if not Path(name).name:  # a folder alone, which names no file
         return None
     path = Path(given.get("--config-dir", given.get("-d", "."))) / name
     return str(path if name.endswith(_YAML) else path.with_name(f"{path.name}.yaml"))

@@ -16,7 +16,7 @@ SHARES = sum(target.share for target in _ALL)
 _MEMORY = "/dev/shm"  # a disk would cost more than all that is decoded
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chosen() -> Iterator[Callable[[str], Target]]:
     """Gives a target by its name."""
     where = _MEMORY if os.access(_MEMORY, os.W_OK) else None

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -30,7 +31,7 @@ from fsm_worker.services.manifest import ManifestMismatch, read_manifest
 from fsm_worker.services.member_names import Names, parts_of
 from fsm_worker.services.own_runners import RunnerRefused, read_runner
 from fsm_worker.services.package_code import package_code
-from fsm_worker.services.runners import builtin_runners, parse_script
+from fsm_worker.services.runners import Ports, builtin_runners, parse_script, runner_of
 from fsm_worker.services.script import ScriptRefused, read_script
 from fsm_worker.signaling.jwt_names import checked_name, unchecked_name
 from fsm_worker.signaling.trust import JwtKey, NoUsableKey, read_api_keys
@@ -73,19 +74,29 @@ class Target(NamedTuple):
     share: float = 1.0
 
 
-def tried(target: Target, data: bytes) -> bool:
-    """Gives an input to a decoder; whether it was accepted.
+class Refused(NamedTuple):
+    """What a decoder gave instead of a value."""
+
+    error: Exception
+
+
+def answer(target: Target, data: bytes) -> object:
+    """Gives an input to a decoder; what it read, or a `Refused`.
 
     Raises:
         AssertionError: it was refused without a code or a sentence that can be passed on.
         Exception: whatever else the decoder let out; that is a fault of it.
     """
     try:
-        target.read(data)
+        return target.read(data)
     except target.refusals as refusal:
         _check_refusal(refusal)
-        return False
-    return True
+        return Refused(refusal)
+
+
+def tried(target: Target, data: bytes) -> bool:
+    """Gives an input to a decoder as `answer` does; whether it was accepted."""
+    return not isinstance(answer(target, data), Refused)
 
 
 def _check_refusal(refusal: Exception) -> None:
@@ -244,11 +255,23 @@ def _names(data: bytes) -> object:
     return names
 
 
-_RUNNERS = {**builtin_runners(None), **package_code()}
+# any program will do for sleap-nn: none is started
+_RUNNERS = {**builtin_runners(Path(sys.executable)), **package_code()}
+_PORTS = Ports(publish="tcp://127.0.0.1:1", control="tcp://127.0.0.1:2")
 
 
 def _commands(data: bytes) -> object:
-    return parse_script(text_of(data), _RUNNERS)
+    """A script is read before the job, and what it says is asked for again when the job ends."""
+    stages = parse_script(text_of(data), _RUNNERS)
+    for stage in stages:
+        runner = runner_of(stage, _RUNNERS)
+        folder = Path("/no/package")
+        with contextlib.suppress(ScriptRefused):
+            runner.check(stage, folder)
+        assert all(not Path(path).is_absolute() for path in runner.outputs(stage, folder))
+        runner.max_epochs(stage, folder)
+        assert runner.argv(stage, _PORTS)[1:]
+    return stages
 
 
 def _log_text(data: bytes) -> object:
@@ -475,7 +498,7 @@ def targets(folder: Path) -> tuple[Target, ...]:
         Target("output for a terminal", _terminal_text, (), log),
         Target("a JWT", _jwt, server, (jwt.encode(json.loads(CLAIMS[0]), _JWT_KEY).encode(),)),
         Target("a signed JWT", _signed_jwt, server, CLAIMS, 0.5),
-        Target("an archive", files.archive, (ArchiveRefused,), ARCHIVES, 0.1),
+        Target("an archive", files.archive, (ArchiveRefused,), ARCHIVES, 0.4),
         Target("a manifest", files.manifest, (ManifestMismatch,), MANIFESTS, 0.2),
         Target("a script's file", files.script, (ScriptRefused,), SCRIPTS, 0.2),
         Target("a log's file", files.log, (), log, 0.2),

@@ -23,6 +23,9 @@ REGRESSIONS: dict[str, tuple[str, bytes]] = {
         b'{"what": "", "event": "epoch_beg\\ud800in", "logs": null, "epoch": 0}',
     ),
     "RecursionError in an exit record": ("an exit record", b'{"x":' + _DEEP + b"}"),
+    "ValueError of a configuration without a name": ("a script", b"sleap-nn train -c ''\n"),
+    "ValueError of a configuration that is a folder": ("a script", b"sleap-nn train -c ./\n"),
+    "ValueError of tracking what is a folder": ("a script", b"sleap-nn track -i .\n"),
     "UnicodeDecodeError in an exit record": ("an exit record", b'{"code":"\xff"}'),
 }
 

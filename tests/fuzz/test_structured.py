@@ -4,16 +4,30 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
 
+from tests.fuzz.all_kinds import KINDS
 from tests.fuzz.budget import CASES, CEILING_S, SEED
 from tests.fuzz.conftest import NAMES
 from tests.fuzz.deadline import stopped_after
+from tests.fuzz.mutator import mutant
 from tests.fuzz.shapes import SHAPES
 from tests.fuzz.targets import Target, tried
 
 pytestmark = pytest.mark.fuzz
 
-_EACH = max(1, CASES // len(NAMES))
+#: Half of the cases; the others are those of `test_kinds`.
+_EACH = max(1, CASES // 2 // len(NAMES))
+
+
+@st.composite
+def _inputs(draw: st.DrawFn, name: str) -> bytes:
+    """What is sound, what was sound and is mutated, and what has the shape alone."""
+    way = draw(st.integers(0, 3))
+    if way == 3:
+        return draw(SHAPES[name])
+    good = draw(draw(st.sampled_from([kind.sound for kind in KINDS[name].values()])))
+    return good if way < 2 else mutant(str(draw(st.integers(0, 2**32))), (good or b"x",))
 
 
 def test_every_decoder_has_a_shape() -> None:
@@ -33,11 +47,11 @@ def test_an_input_of_the_right_shape_is_accepted_or_refused_with_a_documented_er
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(SHAPES[name])
+    @given(_inputs(name))
     def each(data: bytes) -> None:
         nonlocal accepted
         with stopped_after(CEILING_S):
             accepted += tried(target, data)
 
     each()
-    assert accepted > 0, "a strategy that is always refused tries one path"
+    assert accepted >= max(1, _EACH // 10), "a strategy that is mostly refused tries few paths"
