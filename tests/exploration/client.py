@@ -205,10 +205,12 @@ def moves(stage: Stage) -> Iterator[Move]:
         yield sources.fact("the second link fails", Kind.PEER, M.LINK, LINKS[1], e.PeerClosed())
     if second is None:
         yield from sources.failure_moves(stage, (M.SESSION, M.LINK, M.SIGNALLING))
-    # while a link is made, only the loss of the server matters
+    # while a link is made, only the loss of the server matters, and that it refuses us for good
     quiet = bool(alone) and (session is None or session.state is not SessionState.ATTACHED)
+    proves = any(link.state is LinkState.AUTHENTICATING for link in stage.world.live(M.LINK))
+    heard = ("is lost", "refuses the token") if proves else ("is lost",)
     for move in server.words(stage):
-        if "r-2" not in move.name and (not quiet or "is lost" in move.name):
+        if "r-2" not in move.name and (not quiet or any(word in move.name for word in heard)):
             yield move
     if session is not None and session.state is SessionState.ATTACHED:
         for message in sources.messages((M.SESSION,), Direction.TO_CLIENT):
