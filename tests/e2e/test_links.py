@@ -267,15 +267,21 @@ def requests_are_late(client: WorkerConnection) -> tuple[asyncio.Event, Callable
     return asked, arrive
 
 
-def coming(client: WorkerConnection, kind: type[m.Message], *, lost: bool) -> asyncio.Event:
-    """Set when a message of this kind comes on the log lane, there to be heard or to be lost."""
+def coming(
+    client: WorkerConnection, kind: type[m.Message], *, lost: bool, to: int = 0
+) -> asyncio.Event:
+    """Set when a message of this kind comes on the log lane, there to be heard or to be lost.
+
+    A line may come in two pieces: all are lost that lead to the byte `to`.
+    """
     came, links = asyncio.Event(), client._link._links
     hear = links._on_log
 
     def hearing(message: m.Message) -> None:
         if isinstance(message, kind):
-            came.set()
-            links._on_log = hear
+            if getattr(message, "next", to) >= to:
+                came.set()
+                links._on_log = hear
             if lost:
                 return
         hear(message)
@@ -325,7 +331,7 @@ async def test_a_log_whose_end_overtakes_a_piece_that_was_lost_is_read_to_its_en
     tmp_path: Path,
 ) -> None:
     async with asyncio.timeout(10), a_talk(tmp_path) as (lab, client, talk, reader):
-        lost = coming(client, m.Log, lost=True)
+        lost = coming(client, m.Log, lost=True, to=len(lines(2)))
         talk.say(1)
         await lost.wait()
         asked, arrive = requests_are_late(client)
