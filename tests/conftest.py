@@ -17,8 +17,9 @@ from tests.row_coverage import excused, fired, journals, objections, report
 RUN = "TEST_RUN_OF_FSM_WORKER"
 os.environ[RUN] = str(os.getpid())
 
-#: Modules whose tests share what is expensive to make: one process runs all of them.
-TOGETHER = ("tests/exploration/test_products.py", "tests/exploration/test_explorer.py")
+#: Where each test takes long, and shares nothing: any process takes the next one. Elsewhere a
+#: process runs a whole module, since its tests are short, or share what is expensive to make.
+ONE_BY_ONE = ("tests/e2e/", "tests/rows/", "tests/cli/")
 
 _FOLDERS = pytest.StashKey[list[Path]]()
 _OBJECTIONS = pytest.StashKey[list[str]]()
@@ -26,11 +27,10 @@ _FOLDER = "folder of journals"
 
 
 class _Shares(LoadScopeScheduling):
-    """Gives each process the next test, or all tests of the next module of `TOGETHER`."""
+    """Gives each process the next module; of some, the next test."""
 
     def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.split("::", maxsplit=1)[0]
-        return module if module in TOGETHER else nodeid
+        return nodeid if nodeid.startswith(ONE_BY_ONE) else nodeid.split("::", maxsplit=1)[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

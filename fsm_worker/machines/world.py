@@ -87,7 +87,10 @@ class World:
 
     def live(self, name: MachineName) -> list[Instance[Any, Any]]:
         """Those that have not ended."""
-        return [instance for instance in self.moving(name) if not instance.final]
+        machines = self.machines.get(name)  # most couplings ask after machines that are not there
+        if not machines:
+            return []
+        return [one for one in machines.values() if one.state not in one.table.final]
 
     def feed(self, name: MachineName, subject: str, event: Event) -> list[Step]:
         """One event, and everything that it forces.

@@ -102,6 +102,7 @@ class Graph:
         self.sets: list[frozenset[Pair]] = []
         self.rows: set[str] = set()
         self.reached: set[str] = set()
+        self.awaited: list[str] = [*product.sometimes]
         self.heard: set[tuple[MachineName, On]] = set()
         self.verdicts: Counter[Verdict] = Counter()
 
@@ -260,9 +261,9 @@ def _make(graph: Graph, state: int, move: Move, todo: deque[int], world: World) 
     for step in stage.steps:
         graph.verdicts[step.verdict] += 1
     graph.heard |= {(machine, on) for machine, _, on in heard}
-    for name, situation in product.sometimes.items():
-        if name not in graph.reached and situation(stage):
-            graph.reached.add(name)
+    for name in [name for name in graph.awaited if product.sometimes[name](stage)]:
+        graph.awaited.remove(name)
+        graph.reached.add(name)
     renewed = frozenset(_renewed(stage)) if move.kind in UNASKED else frozenset()
     to: int | None = state
     if not stage.is_as(before):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fsm_worker import diagrams
-from fsm_worker.diagrams.machine import machine_page
+from fsm_worker.diagrams.machine import _rows
 from fsm_worker.machines.engine import Row, TableError
 from fsm_worker.machines.registry import MACHINES
 from tests.exploration.mutants import Mutant, swapped
@@ -40,7 +40,7 @@ def changes(name: str) -> Iterator[Mutant]:
 def test_a_change_of_a_row_is_refused_by_its_name_or_shown_by_it(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, shown = machine_page(name), set[str]()
+    before, shown = _rows(MACHINES[name]), set[str]()
     for change in changes(name):
         row = change.name.split()[1]
         try:
@@ -52,5 +52,5 @@ def test_a_change_of_a_row_is_refused_by_its_name_or_shown_by_it(
         if row not in shown:  # one change of each row is drawn: it takes a while
             shown.add(row)
             with swapped(change.original, mutated):
-                diagrams._show(Path(name), before, machine_page(name))
+                diagrams._show(Path(name), before, _rows(mutated))
             assert f"rows {row} differ" in capsys.readouterr().out, change.name
