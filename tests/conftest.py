@@ -70,11 +70,17 @@ def _journals(config: pytest.Config) -> list[Path]:
     return [path for folder in config.stash[_FOLDERS] for path in journals(folder)]
 
 
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether all tests run that `make test` runs."""
+    option = config.option
+    chosen = option.keyword or option.markexpr != "not wheel" or option.collectonly
+    return not chosen and config.args == config.getini("testpaths")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A whole run that has left a row undriven fails, unless the row is excused."""
     config = session.config
-    whole = not config.option.keyword and config.args == config.getini("testpaths")
-    if _shares(config) or not whole or session.testsfailed:
+    if _shares(config) or not _is_whole(config) or session.testsfailed:
         return
     times, _ = fired(_journals(config))
     if found := list(objections(times, excused())):
