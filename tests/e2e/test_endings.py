@@ -155,7 +155,7 @@ async def test_a_client_that_dies_costs_nothing(tmp_path: Path) -> None:
     program = Path(__file__).with_name("dying_client.py")
     async with asyncio.timeout(90), open_lab(tmp_path) as lab:
         archive = pack(
-            build_package(tmp_path / "slow", epochs=30, pace=0.05), tmp_path / "slow.zip"
+            build_package(tmp_path / "slow", epochs=60, pace=0.05), tmp_path / "slow.zip"
         )
         job = job_id()
         dying = await asyncio.create_subprocess_exec(

@@ -7,8 +7,8 @@ FSM_WORKER_FUZZ_SEED      another number, other mutants and other cases
 
 import os
 
-CASES = int(os.environ.get("FSM_WORKER_FUZZ_CASES", "800"))
-MUTANTS = int(os.environ.get("FSM_WORKER_FUZZ_MUTANTS", "20000"))
+CASES = int(os.environ.get("FSM_WORKER_FUZZ_CASES", "1200"))
+MUTANTS = int(os.environ.get("FSM_WORKER_FUZZ_MUTANTS", "40000"))
 SEED = int(os.environ.get("FSM_WORKER_FUZZ_SEED", "1"))
 #: CPU seconds that one input may take; most take a ten-thousandth of it.
 CEILING_S = 2.0

@@ -27,7 +27,7 @@ from tests.sweep.suspensions import Suspensions
 EVERY = os.environ.get("FSM_WORKER_SWEEP") == "every"
 SEED = int(os.environ.get("FSM_WORKER_SWEEP_SEED", str(random.randrange(10**6))))  # noqa: S311
 #: How many are tried in a run that does not try every n, and for how long at most.
-A_FEW, AT_MOST_S = 4, 25.0
+A_FEW, AT_MOST_S = 6, 25.0
 
 
 @pytest.fixture
