@@ -366,7 +366,8 @@ class JobExecutor:
         else:
             self._emit(MachineName.WORKER, effect.subject, CleanSucceeded())
         for run in list(self._runs.values()):
-            if run.closed.is_set() and not run.dropped:
+            # where a thread works still, the deletion that `close_job` asked for waits for it
+            if run.closed.is_set() and not run.dropped and not run.in_use:
                 await self._package_thread(run.drop_work)
         self._drop_forgotten()
 

@@ -110,6 +110,11 @@ class Run:
         """Whether nothing of the job is left to be killed or dropped."""
         return self.dropped and self.process is None
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a thread works in its folders."""
+        return self._working.locked()
+
     def gone(self) -> None:
         """Nothing of its processes is left; until now they may have written where was dropped."""
         self.process, self.dropped = None, False
